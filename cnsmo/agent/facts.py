@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Facts about this host: configuration first, then cloud-init's instance-data, then the kernel."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+from oslo_config import cfg
+from oslo_log import log
+from pydantic import ValidationError
+
+from cnsmo.model.errors import InvalidRequest, ProgramError
+from cnsmo.model.host import HostFacts
+from cnsmo.model.names import LABEL
+from cnsmo.services.base import System
+
+LOG = log.getLogger(__name__)
+INSTANCE_DATA = Path("/run/cloud-init/instance-data.json")
+
+
+def host_name(conf: cfg.ConfigOpts) -> str:
+    """The host's name in its deployment."""
+    return str(conf.host.name or socket.gethostname().split(".")[0].lower())
+
+
+def gather(conf: cfg.ConfigOpts, system: System, instance_data: Path = INSTANCE_DATA) -> HostFacts:
+    """What this host tells the core about itself.
+
+    :raises InvalidRequest: when the configuration of the group [host] is wrong.
+    """
+    cloud = _cloud(instance_data)
+    interface, mtu = _default_interface(system)
+    own = _addresses(system, interface)
+    private = list(conf.host.private_addresses) or [
+        text for text in own if ipaddress.ip_interface(text).version == 4 or _routable(text)
+    ]
+    public = (
+        list(conf.host.public_addresses)
+        or cloud.get("public", [])
+        or [str(ipaddress.ip_interface(text).ip) for text in own if _routable(text)]
+    )
+    try:
+        return HostFacts(
+            site=conf.host.site or cloud.get("site") or "default",
+            private=tuple(private),
+            public=tuple(public),
+            behind_nat=conf.host.behind_nat,
+            mtu=mtu,
+            instance_id=cloud.get("instance_id", ""),
+        )
+    except ValidationError as exc:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
+        raise InvalidRequest(f"configuration, group [host]: {wrong}") from exc
+
+
+def _cloud(path: Path) -> dict[str, Any]:
+    """What cloud-init knows: site, instance id, public addresses (where the cloud says them)."""
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as exc:
+        LOG.warning("%s cannot be read: %s", path, exc)
+        return {}
+    v1 = data.get("v1", {})
+    meta = data.get("ds", {}).get("meta_data", {})
+    zone = str(v1.get("availability_zone") or "").lower().replace("_", "-")
+    found: dict[str, Any] = {"instance_id": str(v1.get("instance_id") or "")[:64]}
+    if LABEL.fullmatch(zone):
+        found["site"] = zone
+    address = str(meta.get("public-ipv4") or meta.get("public_ipv4") or "")
+    if address:
+        found["public"] = [address]
+    return found
+
+
+def _default_interface(system: System) -> tuple[str, int]:
+    """Name and MTU (bytes) of the interface that the default route leads to."""
+    for family in ("-4", "-6"):
+        for route in _ip(system, family, "route", "show", "default"):
+            for link in _ip(system, "link", "show", "dev", route["dev"]):
+                return str(route["dev"]), int(link["mtu"])
+    return "", 1500
+
+
+def _addresses(system: System, interface: str) -> list[str]:
+    if not interface:
+        return []
+    return [
+        f"{info['local']}/{info['prefixlen']}"
+        for link in _ip(system, "addr", "show", "dev", interface, "scope", "global")
+        for info in link.get("addr_info", [])
+        if not info.get("deprecated") and not info.get("temporary")
+    ]
+
+
+def _ip(system: System, *args: str) -> list[dict[str, Any]]:
+    try:
+        return json.loads(system.run("ip", "-j", *args).stdout or "[]")  # type: ignore[no-any-return]
+    except (ProgramError, ValueError) as exc:
+        LOG.warning("ip %s: %s", " ".join(args), exc)
+        return []
+
+
+def _routable(text: str) -> bool:
+    return ipaddress.ip_interface(text).ip.is_global

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signs of life, on a thread of their own: a driver that takes long is not mistaken for dead."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+
+from oslo_log import log
+
+from cnsmo.agent.wakeup import Reason, Wakeup, jittered
+from cnsmo.bus.clients import CoreClient
+from cnsmo.model.errors import CnsmoError
+from cnsmo.model.messages import Heartbeat
+
+LOG = log.getLogger(__name__)
+
+
+class Heart:
+    """Beats with jitter; wakes the worker when the answer tells that something was missed."""
+
+    def __init__(self, period: float, client: CoreClient, wakeup: Wakeup) -> None:
+        """period: seconds on average."""
+        self._period = period
+        self._client = client
+        self._wakeup = wakeup
+        self._applied: dict[str, int] = {}
+        self._seen = 0
+        self._announced = 0
+        self._looked: datetime.datetime | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.confirmed = 0
+        """The revision that all living agents of the deployment have applied."""
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, without waiting for a core that does not answer."""
+        self._stop.set()
+
+    def applied(self, service: str, revision: int) -> None:
+        """Note what is in force; the next beat says so."""
+        self._applied[service] = revision
+
+    def applied_revision(self, service: str) -> int:
+        """What is in force for a service."""
+        return self._applied.get(service, 0)
+
+    def knows(self, revision: int, announced: int) -> None:
+        """Note what the replica has, and the newest revision of what this host announced."""
+        self._seen = revision
+        self._announced = announced
+
+    def beat(self) -> None:
+        """One beat, now. A core that does not answer is left to the worker to worry about."""
+        try:
+            answer = self._client.heartbeat(Heartbeat(applied=dict(self._applied)))
+        except CnsmoError as exc:
+            LOG.debug("heartbeat: %s", exc)
+            self._wakeup.give(Reason.SYNC)
+            return
+        newly = self.confirmed < self._announced <= answer.confirmed
+        self.confirmed = answer.confirmed
+        if answer.head != self._seen or newly:
+            self._wakeup.give(Reason.RESYNC if newly else Reason.SYNC)
+        if answer.forgotten or (answer.observe_at and answer.observe_at != self._looked):
+            self._looked = answer.observe_at
+            self._wakeup.give(Reason.REPORT)
+
+    def _run(self) -> None:
+        while not self._stop.wait(jittered(self._period)):
+            self.beat()

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who this host is: the identity that join gave it, on disk, readable by root only."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from cnsmo.model.errors import Conflict, InvalidRequest
+from cnsmo.state.replica import write_file
+
+
+class HostIdentity(BaseModel):
+    """The answer to the join, kept."""
+
+    id: str
+    secret: str
+    deployment: str
+    host: str
+
+
+class StateDir:
+    """The agent's directory (0700). One process per service works in it at a time."""
+
+    def __init__(self, path: Path, role: str) -> None:
+        """role: ``all``, or the one service that this process hosts."""
+        self.path = path
+        self.role = role
+        self._lock: int | None = None
+
+    def open(self) -> None:
+        """Make the directory if need be, and take this role's lock.
+
+        :raises Conflict: when another agent process has the role.
+        """
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.chmod(0o700)
+        self._lock = os.open(self.path / f"{self.role}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            self._lock = None
+            raise Conflict(
+                f"another cnsmo-agent ({self.role}) works in {self.path}: stop it first, or give "
+                "this one a directory of its own ([agent] state_dir)"
+            ) from None
+
+    def close(self) -> None:
+        """Give the lock back."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def replica(self) -> Path:
+        """Where this process keeps its replica."""
+        return self.path / f"replica-{self.role}.json"
+
+    def unit(self, service: str, unit: str, driver: str) -> Path:
+        """The directory of a driver's unit."""
+        return self.path / "units" / service / unit / driver
+
+    def units(self, service: str) -> list[tuple[str, str]]:
+        """Units of a service that have a directory, with the driver that made it."""
+        base = self.path / "units" / service
+        return sorted((path.parent.name, path.name) for path in base.glob("*/*") if path.is_dir())
+
+    def identity(self) -> HostIdentity | None:
+        """The identity, if this host has joined.
+
+        :raises InvalidRequest: when the file is damaged; the text says what to do.
+        """
+        path = self.path / "identity.json"
+        try:
+            return HostIdentity.model_validate_json(path.read_text())
+        except FileNotFoundError:
+            return None
+        except ValidationError:
+            raise InvalidRequest(
+                f"{path} is damaged: restore it from a backup; or remove this host from its "
+                "deployment, delete the file, and let it join again with a new token"
+            ) from None
+
+    def keep(self, identity: HostIdentity) -> None:
+        """Store the identity; the nonce has served."""
+        write_file(self.path / "identity.json", identity.model_dump_json())
+        (self.path / "join.nonce").unlink(missing_ok=True)
+
+    def nonce(self) -> str:
+        """What makes repetitions of this host's join recognisable; made once, then kept."""
+        path = self.path / "join.nonce"
+        if not path.exists():
+            write_file(path, secrets.token_urlsafe(32))
+        return path.read_text()
+
+    def forget(self) -> None:
+        """Delete all that this directory holds of the deployment: the host was removed."""
+        for name in ("identity.json", "join.nonce"):
+            (self.path / name).unlink(missing_ok=True)
+        for path in self.path.glob("replica-*"):
+            path.unlink(missing_ok=True)

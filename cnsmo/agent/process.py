@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's process: joins, listens for hints, and lets one worker thread do the work.
+
+What it has brought in force stays when it ends, and comes back from its disk when the core is away.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import oslo_messaging
+from oslo_config import cfg
+from oslo_log import log
+
+from cnsmo.agent.heartbeat import Heart
+from cnsmo.agent.identity import HostIdentity
+from cnsmo.agent.settings import Settings
+from cnsmo.agent.wakeup import Backoff, Reason, Wakeup, jittered
+from cnsmo.agent.worker import Worker
+from cnsmo.bus import transport
+from cnsmo.bus.clients import CoreClient
+from cnsmo.model.errors import CnsmoError, Denied, Removed, Unavailable
+from cnsmo.model.messages import JoinRequest
+
+LOG = log.getLogger(__name__)
+JOIN_TIMEOUT = 5.0
+"""Seconds; short: what is sent before the core is there is lost, and harmless to repeat."""
+FIRST_PAUSE = 0.2
+
+
+class AgentProcess:
+    """The agents of one host (or one of them), from start to stop."""
+
+    def __init__(self, conf: cfg.ConfigOpts, settings: Settings) -> None:
+        self._conf = conf
+        self._settings = settings
+        self._wakeup = Wakeup()
+        self._client = CoreClient(conf, settings.rpc_timeout)
+        self._heart = Heart(settings.heartbeat, self._client, self._wakeup)
+        self._backoff = Backoff(FIRST_PAUSE, settings.retry_max)
+        self._server: oslo_messaging.RPCServer | None = None
+
+    def run(self) -> None:
+        """Work until stop() is called, or until the host is removed.
+
+        :raises Conflict: when another process does this one's work, or another host has its name.
+        :raises Denied: when the join token is not valid.
+        """
+        self._settings.state_dir.open()
+        try:
+            identity = self._settings.state_dir.identity()
+            known = identity is not None
+            identity = identity or self._join()
+            if identity is not None:
+                self._serve(identity, known)
+        finally:
+            self._heart.stop()
+            if self._server is not None:
+                self._server.stop()
+            self._settings.state_dir.close()
+
+    def stop(self) -> None:
+        """End soon; what is in force stays so. May be called from any thread."""
+        self._wakeup.give(Reason.STOP)
+
+    def leave(self, teardown_only: bool = False) -> list[str]:
+        """Leave the deployment for good, and take everything down.
+
+        teardown_only: the core is not asked; for a host that it does not know any more.
+
+        :return: what could not be taken away.
+        """
+        self._settings.state_dir.open()
+        try:
+            identity = self._settings.state_dir.identity()
+            if identity is None:
+                return []
+            self._client.identify(identity.id, identity.secret)
+            if not teardown_only:
+                self._client.leave()
+            return Worker(self._settings, identity, self._client, self._heart).teardown()
+        finally:
+            self._settings.state_dir.close()
+
+    def _serve(self, identity: HostIdentity, known: bool) -> None:
+        worker = Worker(self._settings, identity, self._client, self._heart)
+        if known:
+            worker.return_from_disk()
+        self._client.identify(identity.id, identity.secret)
+        listener = threading.Thread(
+            target=self._listen, args=(identity.id,), name="listen", daemon=True
+        )
+        listener.start()
+        self._heart.start()
+        self._loop(worker)
+
+    def _join(self) -> HostIdentity | None:
+        """Join, however long the core needs to appear; None when stopped before."""
+        settings = self._settings
+        client = CoreClient(self._conf, min(JOIN_TIMEOUT, settings.rpc_timeout))
+        while not self._wakeup.stopping:
+            try:
+                answer = client.join(
+                    JoinRequest(
+                        token=settings.token(),
+                        host=settings.host,
+                        nonce=settings.state_dir.nonce(),
+                        services=list(settings.services),
+                        facts=settings.facts(),
+                    )
+                )
+            except Unavailable as exc:
+                pause = self._backoff.pause()
+                LOG.warning("cannot join yet: %s Next try in %.1f s", exc, pause)
+                self._wakeup.wait_stop(pause)
+                continue
+            self._backoff.reset()
+            identity = HostIdentity(**answer.model_dump(exclude={"groups"}))
+            settings.state_dir.keep(identity)
+            LOG.info("joined %s as %s (%s)", answer.deployment, answer.host, answer.id)
+            return identity
+        return None
+
+    def _loop(self, worker: Worker) -> None:
+        reasons = {Reason.SYNC, Reason.REPORT}
+        retry_at = float("inf")
+        resync_at = time.monotonic() + jittered(self._settings.resync)
+        while Reason.STOP not in reasons:
+            try:
+                worker.work(resync=Reason.RESYNC in reasons, report=Reason.REPORT in reasons)
+                self._backoff.reset()
+                retry_at = float("inf")
+            except Removed as exc:
+                LOG.warning("%s: everything is taken down", exc)
+                worker.teardown()
+                return
+            except CnsmoError as exc:
+                pause = self._backoff.pause()
+                retry_at = time.monotonic() + pause
+                LOG.warning("%s Next try in %.1f s", _explained(exc), pause)
+                if Reason.RESYNC in reasons:
+                    worker.look_after()
+            reasons = self._wakeup.take(min(retry_at, resync_at))
+            now = time.monotonic()
+            if now >= retry_at:
+                reasons |= {Reason.SYNC, Reason.REPORT}
+            if now >= resync_at:
+                reasons |= {Reason.RESYNC}
+                resync_at = now + jittered(self._settings.resync)
+
+    def _listen(self, ident: str) -> None:
+        """Listen for hints; on a thread of its own, because the broker may be away."""
+        topic = transport.agent_topic(ident)
+        self._server = oslo_messaging.get_rpc_server(
+            transport.calls(self._conf),
+            oslo_messaging.Target(
+                topic=topic, exchange=topic, server=self._settings.state_dir.role
+            ),
+            [_Hints(self._wakeup)],
+            executor="threading",
+        )
+        self._server.start()
+
+
+class _Hints:
+    """What the core says to this process."""
+
+    target = oslo_messaging.Target(version="1.0")
+
+    def __init__(self, wakeup: Wakeup) -> None:
+        self._wakeup = wakeup
+
+    def hint(self, ctxt: dict[str, str], head: int) -> None:
+        """There is something new, or an operator looks: ask the core."""
+        self._wakeup.give(Reason.SYNC)
+
+
+def _explained(exc: CnsmoError) -> str:
+    if isinstance(exc, Denied):
+        return (
+            "the core does not know this host; what is in force stays so. If the host was removed "
+            "on purpose, run 'cnsmo-agent --teardown'."
+        )
+    return str(exc)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One agent, the pair of this host and a service: makes the host equal to the replica."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from oslo_log import log
+
+from cnsmo.agent.identity import StateDir
+from cnsmo.model.errors import CnsmoError, Denied, Removed, Unavailable
+from cnsmo.model.lifecycle import State
+from cnsmo.model.messages import MAX_REASON, AgentReport, Announcement
+from cnsmo.model.resource import View, joined, member_kind
+from cnsmo.services import registry
+from cnsmo.services.base import Desired, Driver, NetworkService, System, Unit
+
+LOG = log.getLogger(__name__)
+Announce = Callable[[Announcement], int]
+Withdraw = Callable[[str, str], None]
+
+
+@dataclasses.dataclass
+class Outcome:
+    """Where the agent stands after a pass, and why."""
+
+    state: State
+    reason: str
+    observation: dict[str, Any]
+    applied: bool
+    """Whether the view's revision is in force."""
+    repaired: list[str] = dataclasses.field(default_factory=list)
+    """Drift that was found and repaired in this pass."""
+
+
+@dataclasses.dataclass
+class Announced:
+    """What came of telling the core."""
+
+    revision: int = 0
+    """The newest revision that holds something that was told just now; 0 when nothing was."""
+    refused: list[str] = dataclasses.field(default_factory=list)
+    """What the core did not take, and why."""
+
+
+class ServiceAgent:
+    """Keeps all units of one service on this host."""
+
+    def __init__(
+        self, service: NetworkService, system: System, state_dir: StateDir, label: str
+    ) -> None:
+        """label: ``deployment/host``, the mark of what belongs to us."""
+        self.service = service
+        self._system = system
+        self._state_dir = state_dir
+        self._label = label
+        self._drivers: dict[tuple[str, str], Driver[Any]] = {}
+        self._applied: dict[str, Desired] = {}
+        self._repaired: list[str] = []
+
+    def announce(
+        self, view: View, host: str, confirmed: int, announce: Announce, withdraw: Withdraw
+    ) -> Announced:
+        """Tell the core what others must know; where nothing is new, nothing is sent.
+
+        :raises Unavailable: when the core does not answer.
+        """
+        told = Announced()
+        units = {unit.name: unit for unit in self.service.units(view, host)}
+        for unit in units.values():
+            try:
+                revision = self._announce(view, host, unit, confirmed, announce)
+            except (Unavailable, Removed, Denied):
+                raise
+            except CnsmoError as exc:
+                told.refused.append(f"{unit.name}: {exc}")
+            else:
+                told.revision = max(told.revision, revision)
+        for name in self._owned(view, host) - set(units):
+            withdraw(self.service.name, name)
+        return told
+
+    def _announce(
+        self, view: View, host: str, unit: Unit, confirmed: int, announce: Announce
+    ) -> int:
+        row = view.get(member_kind(self.service.name), joined(unit.name, host))
+        settled = row is not None and row.revision <= confirmed
+        driver = self._driver(unit.name, unit.driver)
+        driver.check()
+        body = driver.announce(dataclasses.replace(unit, confirmed=settled))
+        admitted = self.service.admitted(view, unit.name, host)
+        if row is not None and self._says(row.body) == body and admitted:
+            return 0
+        return announce(Announcement(service=self.service.name, instance=unit.name, body=body))
+
+    def _says(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The part of a member row that the host announced, without what the core added."""
+        fields = self.service.Announcement.model_fields
+        return {key: value for key, value in body.items() if key in fields and value is not None}
+
+    def _owned(self, view: View, host: str) -> set[str]:
+        """Instances that this host has announced itself to."""
+        return {
+            row.name.rpartition("/")[0]
+            for row in view.rows(member_kind(self.service.name))
+            if row.name.rpartition("/")[2] == host
+        }
+
+    def reconcile(self, view: View, host: str, problems: list[str]) -> Outcome:
+        """Compile, apply what differs, observe, and say where that leaves us.
+
+        problems: what already went wrong on the way (announcements that were refused).
+        """
+        desired = self.service.compile(view, host)
+        units = {(unit.name, unit.driver) for unit in self.service.units(view, host)}
+        kept = units | {(name, wanted.driver) for name, wanted in desired.items()}
+        failures = list(problems) + self._remove_all_but(kept)
+        doubts: list[str] = []
+        detail: dict[str, Any] = {}
+        for name, wanted in desired.items():
+            try:
+                found, seen = self._converge(name, wanted)
+            except CnsmoError as exc:
+                LOG.warning("%s %s %s: %s", self._label, self.service.name, name, exc)
+                failures.append(f"{name}: {exc}")
+                continue
+            except Exception as exc:
+                LOG.exception("%s %s %s", self._label, self.service.name, name)
+                failures.append(f"{name}: unforeseen {type(exc).__name__}: {exc}")
+                continue
+            doubts += [f"{name}: {problem}" for problem in found]
+            detail[name] = seen
+        waiting = sorted({name for name, _driver in units} - set(desired))
+        outcome = _outcome(failures, doubts, waiting, detail)
+        outcome.repaired, self._repaired = self._repaired, []
+        return outcome
+
+    def _converge(self, name: str, wanted: Desired) -> tuple[list[str], dict[str, Any]]:
+        driver = self._driver(name, wanted.driver)
+        driver.check()
+        changes = driver.apply(wanted)
+        known = self._applied.get(name) == wanted
+        self._applied[name] = wanted
+        if known:
+            self._repaired += [f"{name}: {change}" for change in changes]
+        for change in changes:
+            LOG.info(
+                "%s %s %s: %s%s",
+                self._label, self.service.name, name, "repaired: " if known else "", change,
+            )  # fmt: skip
+        observation = driver.observe(wanted)
+        if observation.drift:
+            raise CnsmoError("still not as declared: " + "; ".join(observation.drift[:5]))
+        return [*wanted.problems, *observation.problems], dict(observation.detail)
+
+    def _remove_all_but(self, kept: set[tuple[str, str]]) -> list[str]:
+        """Remove units, and drivers of units, that have no business here (any more)."""
+        failures = []
+        made = {*self._state_dir.units(self.service.name), *self._drivers}
+        for name, driver in sorted(made - kept):
+            try:
+                self._driver(name, driver).remove()
+            except CnsmoError as exc:
+                failures.append(f"{name}: cannot be removed: {exc}")
+                continue
+            LOG.info("%s %s %s: removed", self._label, self.service.name, name)
+            self._drivers.pop((name, driver), None)
+            self._applied.pop(name, None)
+        return failures
+
+    def remove(self) -> list[str]:
+        """Take everything of this service away from the host.
+
+        :return: what could not be taken away.
+        """
+        return self._remove_all_but(set())
+
+    def _driver(self, unit: str, name: str) -> Driver[Any]:
+        key = (unit, name)
+        if key not in self._drivers:
+            self._drivers[key] = registry.make_driver(
+                self.service.name,
+                name,
+                self._system,
+                unit,
+                joined(self._label, unit),
+                self._state_dir.unit(self.service.name, unit, name),
+            )
+        return self._drivers[key]
+
+
+def report_of(service: str, outcome: Outcome, revision: int) -> AgentReport:
+    """The report that tells the core of an outcome."""
+    return AgentReport(
+        service=service,
+        state=outcome.state,
+        reason=outcome.reason[:MAX_REASON],
+        applied_revision=revision,
+        observation=outcome.observation,
+    )
+
+
+def _outcome(
+    failures: list[str], doubts: list[str], waiting: list[str], detail: dict[str, Any]
+) -> Outcome:
+    if failures:
+        return Outcome(State.ERROR, "; ".join(failures), detail, applied=False)
+    if waiting:
+        reason = f"waiting for a place in {', '.join(waiting)}"
+        return Outcome(State.CONFIGURING, reason, detail, applied=True)
+    if doubts:
+        return Outcome(State.DEGRADED, "; ".join(doubts), detail, applied=True)
+    return Outcome(State.READY, "", detail, applied=True)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The choke point: every external program that CNSMO runs is run here.
+
+A list of arguments, a time limit, a namespace to run in; never a shell, never an inherited
+environment. What a secret needs goes through stdin or a 0600 file, not through the arguments.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from oslo_log import log
+
+from cnsmo.model.errors import ProgramError
+from cnsmo.services.base import Completed
+
+LOG = log.getLogger(__name__)
+
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C",
+}
+"""Programs see nothing else; C so that what is parsed is not translated."""
+
+SPAWN_SECONDS = 5.0
+"""How long nsenter may take to fork the program into the namespace."""
+
+
+class LocalSystem:
+    """Runs programs on this host, or in a namespace that ``enter`` leads into.
+
+    ``enter`` is a command prefix: empty for the host itself, or e.g.
+    ``("nsenter", "-t", "42", "-n", "-m", "-p", "-u", "-i", "--")`` for a VM of the lab.
+    """
+
+    def __init__(self, enter: Sequence[str] = ()) -> None:
+        self.enter = tuple(enter)
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    def run(
+        self,
+        *args: str,
+        stdin: str | None = None,
+        timeout: float = 10.0,
+        ok: Sequence[int] = (0,),
+    ) -> Completed:
+        """Run a program to its end; see ``services.base.System``."""
+        try:
+            done = subprocess.run(
+                [*self.enter, *args],
+                input=stdin,
+                stdin=subprocess.DEVNULL if stdin is None else None,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+                env=ENVIRONMENT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as exc:
+            raise ProgramError(f"{_shown(args)} did not end within {timeout:g} s") from exc
+        except OSError as exc:
+            raise ProgramError(f"{_shown(args)} cannot be run: {exc.strerror}") from exc
+        if done.returncode not in ok:
+            said = (done.stderr or done.stdout).strip()[-500:]
+            raise ProgramError(f"{_shown(args)} ended with {done.returncode}: {said}")
+        return Completed(tuple(args), done.returncode, done.stdout, done.stderr)
+
+    def has(self, program: str) -> bool:
+        """Whether the program is on the fixed PATH."""
+        return any(
+            os.access(Path(folder, program), os.X_OK) for folder in ENVIRONMENT["PATH"].split(":")
+        )
+
+    def start(self, *args: str, log: Path) -> int:
+        """Start a daemon in a session of its own; it keeps no pipe and no terminal of ours."""
+        self._reap()
+        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as sink:
+            try:
+                child = subprocess.Popen(
+                    [*self.enter, *args],
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=sink,
+                    start_new_session=True,
+                    env=ENVIRONMENT,
+                    cwd="/",
+                )
+            except OSError as exc:
+                raise ProgramError(f"{_shown(args)} cannot be run: {exc.strerror}") from exc
+        self._children.append(child)
+        LOG.info("started %s (process %d)", args[0], child.pid)
+        return _inner_pid(child, args[0]) if self.enter else child.pid
+
+    def alive(self, pid: int, program: str) -> bool:
+        """Whether that process runs that program; guards against reused process ids."""
+        self._reap()
+        shown = self.run("cat", f"/proc/{pid}/cmdline", ok=(0, 1)).stdout
+        return bool(shown) and Path(shown.split("\0")[0]).name == Path(program).name
+
+    def stop(self, pid: int, program: str, timeout: float = 5.0) -> None:
+        """End a daemon, by force after timeout seconds; returns when it is gone."""
+        for signal in ("TERM", "KILL"):
+            if not self.alive(pid, program):
+                return
+            self.run("kill", f"-{signal}", str(pid), ok=(0, 1))
+            self.run(
+                "timeout", f"{timeout:g}", "tail", f"--pid={pid}", "-s", "0.02", "-f", "/dev/null",
+                timeout=timeout + 5, ok=(0, 124),
+            )  # fmt: skip
+        if self.alive(pid, program):
+            raise ProgramError(f"{program} (process {pid}) does not end")
+
+    def _reap(self) -> None:
+        self._children = [child for child in self._children if child.poll() is None]
+
+
+def _inner_pid(child: subprocess.Popen[bytes], program: str) -> int:
+    """Process id, inside its namespace, of what nsenter forked."""
+    until = time.monotonic() + SPAWN_SECONDS
+    children = Path(f"/proc/{child.pid}/task/{child.pid}/children")
+    while time.monotonic() < until and child.poll() is None:
+        for outer in _words(children):
+            for line in _lines(Path(f"/proc/{outer}/status")):
+                if line.startswith("NSpid:"):
+                    return int(line.split()[-1])
+        time.sleep(0.002)  # the kernel has no event for "has forked" without ptrace
+    raise ProgramError(f"{program} did not start in its namespace")
+
+
+def _words(path: Path) -> list[str]:
+    return [word for line in _lines(path) for word in line.split()]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _shown(args: Sequence[str]) -> str:
+    return " ".join(args)[:200]

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who calls: the agents' and the operators' side of every call, with its version history."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from typing import Any, TypeVar
+
+import oslo_messaging
+from oslo_config import cfg
+from pydantic import BaseModel
+
+from cnsmo.bus import transport
+from cnsmo.bus.envelope import opened
+from cnsmo.model import messages as msg
+from cnsmo.model.errors import Unavailable
+from cnsmo.model.resource import Changes, Row
+
+M = TypeVar("M", bound=BaseModel)
+RETRIES = 2
+"""Tries to reach the broker within one call; who called decides what comes after."""
+
+
+class _Client:
+    """Calls a topic of the core and opens the answers."""
+
+    def __init__(
+        self, conf: cfg.ConfigOpts, topic: str, version: str, context: dict[str, Any], timeout: float
+    ) -> None:
+        target = oslo_messaging.Target(
+            topic=topic, version=version, exchange=transport.EXCHANGE
+        )
+        self._rpc = oslo_messaging.get_rpc_client(
+            transport.calls(conf), target, timeout=timeout, retry=RETRIES
+        )
+        self.context = context
+
+    def _call(self, method: str, **arguments: Any) -> Any:
+        try:
+            return opened(self._rpc.call(self.context, method, **arguments))
+        except oslo_messaging.MessagingException as exc:
+            raise Unavailable(
+                f"no core answered {method} in time: is cnsmo-core running, and is the broker "
+                "reachable ([bus] url)?"
+            ) from exc
+
+
+def _as(model: type[M], value: Any) -> M:
+    return model.model_validate(value)
+
+
+def _all(model: type[M], values: list[Any]) -> list[M]:
+    return [model.model_validate(value) for value in values]
+
+
+class CoreClient(_Client):
+    """What agents ask the core.
+
+    Version history:
+
+    * 1.0: join, sync, facts, announce, withdraw, report, heartbeat, leave.
+    """
+
+    VERSION = "1.0"
+
+    def __init__(self, conf: cfg.ConfigOpts, timeout: float) -> None:
+        """timeout in seconds. Until ``identify`` only join() is answered."""
+        super().__init__(conf, transport.AGENTS_TOPIC, self.VERSION, {}, timeout)
+
+    def identify(self, ident: str, secret: str) -> None:
+        """Say on every call from now on who calls."""
+        self.context = {"agent_id": ident, "agent_secret": secret}
+
+    def join(self, request: msg.JoinRequest) -> msg.JoinAnswer:
+        """Become a host of the token's deployment."""
+        return _as(msg.JoinAnswer, self._call("join", request=request.model_dump(mode="json")))
+
+    def sync(self, since: int) -> Changes:
+        """What changed after revision since."""
+        return _as(Changes, self._call("sync", since=since))
+
+    def facts(self, facts: BaseModel) -> None:
+        """Tell the core where this host is to be found."""
+        self._call("facts", facts=facts.model_dump(mode="json"))
+
+    def announce(self, announcement: msg.Announcement) -> int:
+        """Tell the others what they must know for one instance of a service.
+
+        :return: the revision that holds it.
+        """
+        return int(self._call("announce", announcement=announcement.model_dump(mode="json")))
+
+    def withdraw(self, service: str, instance: str) -> None:
+        """Take an announcement back: this host has no part in that instance any more."""
+        self._call("withdraw", service=service, instance=instance)
+
+    def report(self, report: msg.AgentReport) -> None:
+        """Say where an agent stands."""
+        self._call("report", report=report.model_dump(mode="json"))
+
+    def heartbeat(self, beat: msg.Heartbeat) -> msg.HeartbeatAnswer:
+        """Give a sign of life, and learn what was missed."""
+        return _as(
+            msg.HeartbeatAnswer, self._call("heartbeat", beat=beat.model_dump(mode="json"))
+        )
+
+    def leave(self) -> None:
+        """Leave the deployment for good."""
+        self._call("leave")
+
+
+class OperatorClient(_Client):
+    """What operators ask the core.
+
+    Version history:
+
+    * 1.0: deployments, tokens, plan, apply, hosts, services, renew, look.
+    """
+
+    VERSION = "1.0"
+
+    def __init__(self, conf: cfg.ConfigOpts, timeout: float = 30.0) -> None:
+        who = f"{getpass.getuser()}@{socket.gethostname()}"
+        super().__init__(conf, transport.OPERATORS_TOPIC, self.VERSION, {"author": who}, timeout)
+
+    def deployment_create(self, name: str) -> msg.DeploymentStatus:
+        """Make an empty deployment."""
+        return _as(msg.DeploymentStatus, self._call("deployment_create", name=name))
+
+    def deployment_list(self) -> list[msg.DeploymentStatus]:
+        """All deployments."""
+        return _all(msg.DeploymentStatus, self._call("deployment_list"))
+
+    def deployment_show(self, name: str) -> msg.DeploymentStatus:
+        """One deployment."""
+        return _as(msg.DeploymentStatus, self._call("deployment_show", name=name))
+
+    def deployment_delete(self, name: str) -> None:
+        """Forget a deployment; its hosts take everything down at their next sync."""
+        self._call("deployment_delete", name=name)
+
+    def deployment_export(self, name: str) -> str:
+        """The deployment's document, as it is in force."""
+        return str(self._call("deployment_export", name=name))
+
+    def token_create(self, deployment: str, request: msg.TokenRequest) -> msg.TokenStatus:
+        """Make a join token."""
+        return _as(
+            msg.TokenStatus,
+            self._call(
+                "token_create", deployment=deployment, request=request.model_dump(mode="json")
+            ),
+        )
+
+    def token_list(self, deployment: str) -> list[msg.TokenStatus]:
+        """All tokens of a deployment."""
+        return _all(msg.TokenStatus, self._call("token_list", deployment=deployment))
+
+    def token_revoke(self, deployment: str, ident: str) -> None:
+        """Make a token worthless."""
+        self._call("token_revoke", deployment=deployment, ident=ident)
+
+    def plan(self, document: str) -> msg.Plan:
+        """What applying a document would change."""
+        return _as(msg.Plan, self._call("plan", document=document))
+
+    def apply(self, document: str, base_revision: int | None = None) -> msg.Plan:
+        """Apply a document, unless operators changed something after base_revision."""
+        return _as(
+            msg.Plan, self._call("apply", document=document, base_revision=base_revision)
+        )
+
+    def host_list(self, deployment: str) -> list[msg.HostStatus]:
+        """All hosts with their agents."""
+        return _all(msg.HostStatus, self._call("host_list", deployment=deployment))
+
+    def host_remove(self, deployment: str, host: str) -> int:
+        """Remove a host for good; the revision that holds it."""
+        return int(self._call("host_remove", deployment=deployment, host=host))
+
+    def service_list(self, deployment: str) -> list[Row]:
+        """All declared instances of services."""
+        return _all(Row, self._call("service_list", deployment=deployment))
+
+    def member_list(self, deployment: str, service: str, instance: str) -> dict[str, Row]:
+        """What hosts announced to an instance, by host."""
+        found = self._call(
+            "member_list", deployment=deployment, service=service, instance=instance
+        )
+        return {host: Row.model_validate(row) for host, row in found.items()}
+
+    def service_delete(self, deployment: str, service: str, instance: str) -> int:
+        """Remove a declared instance; the revision that holds it."""
+        return int(
+            self._call(
+                "service_delete", deployment=deployment, service=service, instance=instance
+            )
+        )
+
+    def renew(self, deployment: str, service: str, instance: str) -> int:
+        """Ask all members of an instance for new keys; the revision that holds it."""
+        return int(
+            self._call("renew", deployment=deployment, service=service, instance=instance)
+        )
+
+    def look(self, deployment: str) -> None:
+        """Ask all agents for fresh observations."""
+        self._call("look", deployment=deployment)
+
+
+class AgentClient:
+    """What the core says to agents: hints, never orders.
+
+    Version history:
+
+    * 1.0: hint.
+    """
+
+    VERSION = "1.0"
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        self._transport = transport.calls(conf)
+        self._clients: dict[str, Any] = {}
+
+    def hint(self, ident: str, head: int) -> None:
+        """Tell all agent processes of a host that the deployment is at revision head."""
+        if ident not in self._clients:
+            topic = transport.agent_topic(ident)
+            target = oslo_messaging.Target(
+                topic=topic, version=self.VERSION, exchange=topic, fanout=True
+            )
+            self._clients[ident] = oslo_messaging.get_rpc_client(self._transport, target, retry=0)
+        self._clients[ident].cast({}, "hint", head=head)
+
+    def forget(self, ident: str) -> None:
+        """The host is gone."""
+        self._clients.pop(ident, None)

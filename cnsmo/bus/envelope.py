@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers with an address: what was returned, or which of our errors was raised.
+
+oslo.messaging can carry exceptions, but adds the traceback to their text; a person shall read our
+message and nothing else, and a stranger shall learn nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from oslo_log import log
+from pydantic import BaseModel, ValidationError
+
+from cnsmo.model.errors import CnsmoError, InvalidRequest, from_code
+
+LOG = log.getLogger(__name__)
+
+
+def answers(method: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    """Wrap a method of an endpoint: it returns models, the bus carries envelopes."""
+
+    @functools.wraps(method)
+    def wrapped(self: Any, ctxt: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        try:
+            return {"value": _plain(method(self, ctxt, **kwargs))}
+        except CnsmoError as exc:
+            return _error(exc.code, exc.message, exc.details)
+        except ValidationError as exc:
+            found = "; ".join(
+                f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors()[:5]
+            )
+            return _error(InvalidRequest.code, f"{method.__name__}: {found}", {})
+        except TypeError as exc:
+            if exc.__traceback__ is not None and exc.__traceback__.tb_next is None:
+                return _error(InvalidRequest.code, f"{method.__name__}: wrong arguments", {})
+            return _incident(method.__name__)
+        except Exception:
+            return _incident(method.__name__)
+
+    return wrapped
+
+
+def opened(answer: Any) -> Any:
+    """What the other side returned.
+
+    :raises CnsmoError: what the other side raised.
+    """
+    if not isinstance(answer, dict) or not ({"value", "error"} & set(answer)):
+        raise CnsmoError("the answer from the bus is not one of CNSMO's")
+    if "error" in answer:
+        error = answer["error"]
+        raise from_code(error["code"], error["message"], error["details"])
+    return answer["value"]
+
+
+def _incident(method: str) -> dict[str, Any]:
+    """Log an unforeseen exception under a number, and tell the caller only the number."""
+    number = secrets.token_hex(4)
+    LOG.exception("incident %s in %s", number, method)
+    return _error(
+        CnsmoError.code, f"internal error in {method}; the core's log has incident {number}", {}
+    )
+
+
+def _error(code: str, message: str, details: dict[str, Any]) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "details": _plain(details)}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cnsmo-agent: the agents of this VM, or with --service NAME one of them alone."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+from oslo_config import cfg
+
+from cnsmo import conf
+from cnsmo.agent import facts
+from cnsmo.agent.identity import StateDir
+from cnsmo.agent.process import AgentProcess
+from cnsmo.agent.settings import Settings
+from cnsmo.agent.system import LocalSystem
+from cnsmo.model.errors import CnsmoError, InvalidRequest
+from cnsmo.services import registry
+
+CLI = [
+    cfg.StrOpt("service", help="Run the agent of this service alone, in a process of its own."),
+    cfg.BoolOpt("leave", default=False, help="Leave the deployment, take everything down, end."),
+    cfg.BoolOpt(
+        "teardown",
+        default=False,
+        help="Take everything down without asking the core, for a host that it does not know "
+        "any more; then end.",
+    ),
+]
+
+
+def main() -> int:
+    """Entry point."""
+    conf.CONF.register_cli_opts(CLI)
+    conf.load(program="cnsmo-agent")
+    try:
+        agent = AgentProcess(conf.CONF, settings(conf.CONF))
+        if conf.CONF.leave or conf.CONF.teardown:
+            failures = agent.leave(teardown_only=conf.CONF.teardown)
+            for failure in failures:
+                print(f"cnsmo-agent: {failure}", file=sys.stderr)
+            return 1 if failures else 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: agent.stop())
+        agent.run()
+    except CnsmoError as exc:
+        print(f"cnsmo-agent: {exc}", file=sys.stderr)
+        return exc.exit_code
+    return 0
+
+
+def settings(options: cfg.ConfigOpts) -> Settings:
+    """Settings of an agent on this very host, from its configuration.
+
+    :raises InvalidRequest: when a service that shall run is not installed.
+    """
+    group = options.agent
+    alone = options.service
+    names = [alone] if alone else list(group.services) or list(registry.services())
+    for name in names:
+        registry.service(name)
+    system = LocalSystem()
+    return Settings(
+        state_dir=StateDir(Path(group.state_dir), alone or "all"),
+        host=facts.host_name(options),
+        services=tuple(names),
+        system=system,
+        facts=lambda: facts.gather(options, system),
+        token=lambda: _token(Path(group.token_file)),
+        heartbeat=group.heartbeat,
+        resync=group.resync,
+        rpc_timeout=group.rpc_timeout,
+        retry_max=group.retry_max,
+    )
+
+
+def _token(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as exc:
+        raise InvalidRequest(
+            f"the join token cannot be read from {path}: {exc.strerror}. Put the token there that "
+            "'cnsmo-manage token create' printed, or name another file ([agent] token_file)"
+        ) from exc
+
+
+if __name__ == "__main__":
+    sys.exit(main())

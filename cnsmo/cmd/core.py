@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cnsmo-core: a core process. Run as many as you like; they are equal."""
+
+from __future__ import annotations
+
+import sys
+
+from oslo_service import service
+
+from cnsmo import conf
+from cnsmo.core.server import CoreServer
+from cnsmo.model.errors import CnsmoError
+from cnsmo.state import schema
+from cnsmo.state.engine import make_engine
+
+
+class CoreService(service.ServiceBase):  # type: ignore[misc]
+    """The core as oslo.service runs it: everything is made in start(), after any fork."""
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._server = CoreServer(conf.CONF)
+        self._server.start()
+
+    def stop(self, graceful: bool = True) -> None:
+        """Finish what was begun."""
+        self._server.stop()
+
+    def wait(self) -> None:
+        """stop() has waited already."""
+
+    def reset(self) -> None:
+        """SIGHUP: options that can change while running are read anew by oslo.config."""
+
+
+def main() -> int:
+    """Entry point."""
+    conf.load(program="cnsmo-core")
+    try:
+        schema.check(make_engine(conf.CONF))
+        service.launch(conf.CONF, CoreService(), restart_method="mutate").wait()
+    except CnsmoError as exc:
+        print(f"cnsmo-core: {exc}", file=sys.stderr)
+        return exc.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

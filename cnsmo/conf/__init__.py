@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All options of CNSMO: one module per group, registered here, found by the sample generator."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from oslo_config import cfg
+from oslo_db import options as db_options
+from oslo_log import log
+
+from cnsmo import __version__
+from cnsmo.conf import agent, bus, core, host
+
+CONF = cfg.CONF
+MODULES = (core, agent, host, bus)
+STATE_DIR = Path("/var/lib/cnsmo")
+
+
+def register(conf: cfg.ConfigOpts = CONF) -> None:
+    """Register every option; doing so twice is fine."""
+    for module in MODULES:
+        module.register_opts(conf)
+    db_options.set_defaults(conf, connection=f"sqlite:///{STATE_DIR}/core/state.sqlite")
+
+
+def load(argv: Sequence[str] | None = None, program: str = "cnsmo") -> None:
+    """Read the command line and the files /etc/cnsmo/cnsmo.conf and cnsmo.conf.d/*.conf."""
+    register()
+    log.register_options(CONF)
+    log.set_defaults(default_log_levels=QUIET)
+    CONF(
+        list(sys.argv[1:] if argv is None else argv),
+        project="cnsmo",
+        prog=program,
+        version=__version__,
+    )
+    log.setup(CONF, "cnsmo")
+
+
+QUIET = [
+    "amqp=WARN",
+    "kombu=WARN",
+    "sqlalchemy=WARN",
+    "alembic=WARN",
+    "oslo.messaging=WARN",
+    "oslo_messaging=WARN",
+    "stevedore=WARN",
+    "futurist=WARN",
+    "cotyledon=INFO",
+]
+"""Libraries that would drown our own lines."""

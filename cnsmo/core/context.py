@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every use case of the core works with, in one place."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import TypeVar
+
+import sqlalchemy as sa
+from oslo_config import cfg
+from oslo_log import log
+
+from cnsmo.bus.events import Announcer
+from cnsmo.core.hints import Hinter
+from cnsmo.model.lifecycle import State
+from cnsmo.model.messages import EventMessage
+from cnsmo.model.resource import AGENT, Row
+from cnsmo.state.identities import Identities
+from cnsmo.state.liveness import Liveness
+from cnsmo.state.store import Store, Written
+from cnsmo.state.tokens import Tokens
+from cnsmo.state.writer import Writer
+
+LOG = log.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Core:
+    """The System State with its tables, and the way to tell others that it changed."""
+
+    def __init__(
+        self, conf: cfg.ConfigOpts, engine: sa.Engine, announcer: Announcer, hinter: Hinter
+    ) -> None:
+        self.conf = conf
+        self.store = Store(engine)
+        self.tokens = Tokens(self.store)
+        self.identities = Identities(self.store)
+        self.liveness = Liveness(self.store)
+        self.announcer = announcer
+        self.hinter = hinter
+
+    @property
+    def alive_within(self) -> datetime.timedelta:
+        """An agent that was heard within this time is not down."""
+        return datetime.timedelta(seconds=self.conf.core.down_after)
+
+    def write(self, deployment: str, author: str, work: Callable[[Writer], T]) -> Written[T]:
+        """Write, then tell the agents (a hint) and the world (an event for each row)."""
+        done = self.store.write(deployment, author, work)
+        if done.rows:
+            LOG.info(
+                "deployment=%s revision=%d author=%s rows=%d",
+                deployment, done.revision, author, len(done.rows),
+            )  # fmt: skip
+            self.hinter.notify(deployment, done.revision)
+            for row in done.rows:
+                self.announcer.send(event_of(deployment, row))
+        return done
+
+
+def event_of(deployment: str, row: Row) -> EventMessage:
+    """The event that tells of a changed row.
+
+    ``agent.<state>`` for an agent's transition, ``host.announced|removed`` for a host, and
+    ``<kind>.declared|removed`` for everything else.
+    """
+    host = service = message = ""
+    if row.kind == AGENT:
+        host, _slash, service = row.name.partition("/")
+        state = State.LEFT if row.deleted else State(row.body["state"])
+        kind, message = f"agent.{state}", str(row.body.get("reason", ""))
+    elif row.kind == "host":
+        host = row.name
+        kind = "host.removed" if row.deleted else "host.announced"
+        message = ", ".join(row.body.get("groups", []))
+    else:
+        service, message = row.kind, row.name
+        kind = f"{row.kind}.{'removed' if row.deleted else 'declared'}"
+    return EventMessage(
+        type=kind,
+        deployment=deployment,
+        revision=row.revision,
+        host=host,
+        service=service,
+        message=message,
+        at=row.updated_at,
+    )

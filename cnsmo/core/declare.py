@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Declare: plan a document against the System State, and apply it in one write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from cnsmo.core import specs
+from cnsmo.core.context import Core
+from cnsmo.model.document import Document, invalid, parse
+from cnsmo.model.errors import Conflict, NotFound
+from cnsmo.model.messages import Plan, RowChange
+from cnsmo.model.resource import HOST, OPERATOR, Row, View, joined, member_kind, renewal_kind
+from cnsmo.services import registry
+from cnsmo.state.writer import Writer
+
+
+class Declare:
+    """The use cases of operators that change what is declared."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def plan(self, text: str) -> Plan:
+        """What applying a document would change; nothing is written.
+
+        :raises InvalidDocument: with one problem per mistake.
+        :raises NotFound: when its deployment does not exist.
+        """
+        document = parse(text)
+        deployment = self._core.store.deployment(document.deployment)
+        granted = self._core.tokens.groups(deployment)
+        view = self._core.store.view(document.deployment, granted=granted)
+        return _plan(document, view)
+
+    def apply(self, text: str, author: str, base_revision: int | None) -> Plan:
+        """Apply a document in one write.
+
+        :raises InvalidDocument: as plan().
+        :raises Conflict: when an operator changed something after base_revision.
+        """
+        document = parse(text)
+        deployment = self._core.store.deployment(document.deployment)
+
+        def work(writer: Writer) -> Plan:
+            granted = self._core.tokens.groups(deployment, writer.connection)
+            view = writer.view(_kinds(), granted)
+            plan = _plan(document, view)
+            if base_revision is not None:
+                _refuse_overtaken(writer, base_revision)
+            for change in plan.changes:
+                if change.action == "remove":
+                    _remove(writer, change.kind, change.name)
+                else:
+                    writer.put(change.kind, change.name, change.after or {}, OPERATOR)
+            return plan
+
+        done = self._core.write(document.deployment, author, work)
+        return done.value.model_copy(update={"revision": done.revision})
+
+    def delete(self, deployment: str, service: str, instance: str, author: str) -> int:
+        """Remove one declared instance.
+
+        :return: the revision that holds it.
+        :raises NotFound: when it is not declared.
+        """
+        registry.service(service)
+
+        def work(writer: Writer) -> None:
+            if not _remove(writer, service, instance):
+                raise NotFound(f"deployment {deployment!r} declares no {service} {instance!r}")
+
+        return self._core.write(deployment, author, work).revision
+
+    def renew(self, deployment: str, service: str, instance: str, author: str) -> int:
+        """Ask all members of an instance for new keys: a counter that drivers compare.
+
+        :return: the revision that holds it.
+        :raises NotFound: when it is not declared.
+        """
+        registry.service(service)
+
+        def work(writer: Writer) -> None:
+            if writer.get(service, instance) is None:
+                raise NotFound(f"deployment {deployment!r} declares no {service} {instance!r}")
+            row = writer.get(renewal_kind(service), instance)
+            generation = int(row.body["generation"]) + 1 if row else 1
+            writer.put(renewal_kind(service), instance, {"generation": generation}, OPERATOR)
+
+        return self._core.write(deployment, author, work).revision
+
+    def export(self, deployment: str) -> str:
+        """The document that is in force, without what equals a default."""
+        view = self._core.store.view(deployment)
+        data: dict[str, Any] = {"deployment": deployment}
+        for name, service in registry.services().items():
+            instances = {
+                row.name: service.Spec.model_validate(row.body).model_dump(
+                    mode="json", exclude_defaults=True
+                )
+                for row in view.rows(name)
+            }
+            if instances:
+                data[name] = instances
+        return yaml.safe_dump(data, sort_keys=False)
+
+
+def _kinds() -> list[str]:
+    return [HOST, *registry.services()]
+
+
+def _plan(document: Document, view: View) -> Plan:
+    wanted, problems = specs.validate(document)
+    if not problems:
+        after = _after(view, wanted)
+        for service in registry.services().values():
+            problems += [document.located(problem) for problem in service.check(after)]
+    if problems:
+        raise invalid(problems)
+    present = {
+        (service, row.name): row.body for service in registry.services() for row in view.rows(service)
+    }
+    changes = []
+    for service, name in sorted({*wanted, *present}):
+        before, spec = present.get((service, name)), wanted.get((service, name))
+        if before != spec:
+            action = "add" if before is None else "remove" if spec is None else "change"
+            changes.append(
+                RowChange(action=action, kind=service, name=name, before=before, after=spec)
+            )
+    return Plan(
+        deployment=document.deployment,
+        base_revision=view.revision,
+        changes=changes,
+        hosts=_touched(view, changes),
+    )
+
+
+def _after(view: View, wanted: dict[tuple[str, str], dict[str, Any]]) -> View:
+    """The view as it would be: today's hosts, the document's instances."""
+    rows = list(view.rows(HOST))
+    now = view.now
+    if now is None:
+        raise ValueError("planning needs the core's clock in the view")
+    rows += [
+        Row(kind=kind, name=name, owner=OPERATOR, revision=0, body=body, updated_at=now)
+        for (kind, name), body in wanted.items()
+    ]
+    return View(view.deployment, view.revision, rows, now=now, granted=view.groups)
+
+
+def _touched(view: View, changes: list[RowChange]) -> list[str]:
+    """Hosts that have something to do with any changed instance, before or after."""
+    touched = set()
+    for change in changes:
+        service = registry.service(change.kind)
+        for body in (change.before, change.after):
+            if body is not None:
+                spec = service.Spec.model_validate(body)
+                touched |= {
+                    name
+                    for name, host in view.hosts.items()
+                    if service.concerns(change.name, spec, host)
+                }
+    return sorted(touched)
+
+
+def _refuse_overtaken(writer: Writer, base_revision: int) -> None:
+    """Refuse when an operator wrote after the plan was made; hosts' own rows do not matter."""
+    view = writer.view(_kinds())
+    overtaken = [
+        row
+        for service in registry.services()
+        for row in (*view.rows(service), *view.tombstones(service))
+        if row.revision > base_revision
+    ]
+    if overtaken:
+        told = "; ".join(
+            f"{row.author} {'removed' if row.deleted else 'changed'} {row.kind} {row.name} "
+            f"in revision {row.revision}"
+            for row in overtaken
+        )
+        raise Conflict(
+            f"the deployment changed after revision {base_revision}, on which you planned: {told}. "
+            "Plan again."
+        )
+
+
+def _remove(writer: Writer, service: str, instance: str) -> bool:
+    """Remove an instance, and what hosts announced to it."""
+    prefix = joined(instance, "")
+    for row in writer.rows(member_kind(service)):
+        if row.name.startswith(prefix):
+            writer.delete(row.kind, row.name)
+    writer.delete(renewal_kind(service), instance)
+    return writer.delete(service, instance)

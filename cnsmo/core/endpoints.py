@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the core answers: one class for agents, one for operators, on separate topics.
+
+Every method of AgentEndpoints but join() takes who calls from the proven secret in the context.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import oslo_messaging
+
+from cnsmo.bus.envelope import answers
+from cnsmo.core.context import Core
+from cnsmo.core.declare import Declare
+from cnsmo.core.inspect import Inspect
+from cnsmo.core.membership import Membership
+from cnsmo.model import messages as msg
+from cnsmo.model.errors import Conflict, Denied
+from cnsmo.model.host import HostFacts
+from cnsmo.model.names import check_label
+from cnsmo.model.resource import OPERATOR, Changes, Row
+from cnsmo.state.identities import Identity
+
+Context = dict[str, Any]
+
+
+class AgentEndpoints:
+    """Version history: see bus.clients.CoreClient."""
+
+    target = oslo_messaging.Target(version="1.0")
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._membership = Membership(core)
+
+    @answers
+    def join(self, ctxt: Context, request: dict[str, Any]) -> msg.JoinAnswer:
+        """The one call that needs no identity: it needs a token."""
+        return self._membership.join(msg.JoinRequest.model_validate(request))
+
+    @answers
+    def sync(self, ctxt: Context, since: int) -> Changes:
+        """See Membership.sync."""
+        return self._membership.sync(self._who(ctxt), int(since))
+
+    @answers
+    def facts(self, ctxt: Context, facts: dict[str, Any]) -> None:
+        """See Membership.facts."""
+        self._membership.facts(self._who(ctxt), HostFacts.model_validate(facts))
+
+    @answers
+    def announce(self, ctxt: Context, announcement: dict[str, Any]) -> int:
+        """See Membership.announce."""
+        who = self._who(ctxt)
+        return self._membership.announce(who, msg.Announcement.model_validate(announcement))
+
+    @answers
+    def withdraw(self, ctxt: Context, service: str, instance: str) -> None:
+        """See Membership.withdraw."""
+        self._membership.withdraw(self._who(ctxt), service, instance)
+
+    @answers
+    def report(self, ctxt: Context, report: dict[str, Any]) -> None:
+        """See Membership.report."""
+        self._membership.report(self._who(ctxt), msg.AgentReport.model_validate(report))
+
+    @answers
+    def heartbeat(self, ctxt: Context, beat: dict[str, Any]) -> msg.HeartbeatAnswer:
+        """See Membership.heartbeat."""
+        return self._membership.heartbeat(self._who(ctxt), msg.Heartbeat.model_validate(beat))
+
+    @answers
+    def leave(self, ctxt: Context) -> None:
+        """See Membership.leave."""
+        self._membership.leave(self._who(ctxt))
+
+    def _who(self, ctxt: Context) -> Identity:
+        ident, secret = ctxt.get("agent_id"), ctxt.get("agent_secret")
+        if not isinstance(ident, str) or not isinstance(secret, str):
+            raise Denied()
+        return self._core.identities.authenticate(ident, secret)
+
+
+class OperatorEndpoints:
+    """Version history: see bus.clients.OperatorClient."""
+
+    target = oslo_messaging.Target(version="1.0")
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._declare = Declare(core)
+        self._inspect = Inspect(core)
+        self._membership = Membership(core)
+
+    @answers
+    def deployment_create(self, ctxt: Context, name: str) -> msg.DeploymentStatus:
+        """Make an empty deployment."""
+        try:
+            check_label(name)
+        except ValueError as exc:
+            raise Conflict(str(exc)) from exc
+        self._core.store.create(name)
+        return self._inspect.deployment(name)
+
+    @answers
+    def deployment_list(self, ctxt: Context) -> list[msg.DeploymentStatus]:
+        """All deployments."""
+        return self._inspect.deployments()
+
+    @answers
+    def deployment_show(self, ctxt: Context, name: str) -> msg.DeploymentStatus:
+        """One deployment."""
+        return self._inspect.deployment(name)
+
+    @answers
+    def deployment_delete(self, ctxt: Context, name: str) -> None:
+        """Forget a deployment that has no hosts any more."""
+        hosts = sorted(self._core.identities.living(name))
+        if hosts:
+            raise Conflict(
+                f"deployment {name!r} still has {len(hosts)} hosts ({', '.join(hosts[:5])}"
+                f"{', ...' if len(hosts) > 5 else ''}), which would be left with their services "
+                "running: remove them first ('cnsmo-manage host remove')"
+            )
+        self._core.store.delete(name)
+
+    @answers
+    def deployment_export(self, ctxt: Context, name: str) -> str:
+        """The document in force."""
+        return self._declare.export(name)
+
+    @answers
+    def token_create(
+        self, ctxt: Context, deployment: str, request: dict[str, Any]
+    ) -> msg.TokenStatus:
+        """Make a join token."""
+        return self._core.tokens.create(deployment, msg.TokenRequest.model_validate(request))
+
+    @answers
+    def token_list(self, ctxt: Context, deployment: str) -> list[msg.TokenStatus]:
+        """All tokens."""
+        return self._core.tokens.list(deployment)
+
+    @answers
+    def token_revoke(self, ctxt: Context, deployment: str, ident: str) -> None:
+        """Make a token worthless."""
+        self._core.tokens.revoke(deployment, ident)
+
+    @answers
+    def plan(self, ctxt: Context, document: str) -> msg.Plan:
+        """See Declare.plan."""
+        return self._declare.plan(document)
+
+    @answers
+    def apply(self, ctxt: Context, document: str, base_revision: int | None) -> msg.Plan:
+        """See Declare.apply."""
+        return self._declare.apply(document, _author(ctxt), base_revision)
+
+    @answers
+    def host_list(self, ctxt: Context, deployment: str) -> list[msg.HostStatus]:
+        """All hosts with their agents."""
+        return self._inspect.hosts(deployment)
+
+    @answers
+    def host_remove(self, ctxt: Context, deployment: str, host: str) -> int:
+        """See Membership.remove."""
+        return self._membership.remove(deployment, host, _author(ctxt))
+
+    @answers
+    def service_list(self, ctxt: Context, deployment: str) -> list[Row]:
+        """All declared instances."""
+        return self._inspect.instances(deployment)
+
+    @answers
+    def member_list(
+        self, ctxt: Context, deployment: str, service: str, instance: str
+    ) -> dict[str, Row]:
+        """What hosts announced to an instance."""
+        return self._inspect.members(deployment, service, instance)
+
+    @answers
+    def service_delete(
+        self, ctxt: Context, deployment: str, service: str, instance: str
+    ) -> int:
+        """See Declare.delete."""
+        return self._declare.delete(deployment, service, instance, _author(ctxt))
+
+    @answers
+    def renew(self, ctxt: Context, deployment: str, service: str, instance: str) -> int:
+        """See Declare.renew."""
+        return self._declare.renew(deployment, service, instance, _author(ctxt))
+
+    @answers
+    def look(self, ctxt: Context, deployment: str) -> None:
+        """Ask all agents for fresh observations."""
+        self._inspect.look(deployment)
+
+
+def _author(ctxt: Context) -> str:
+    return str(ctxt.get("author", ""))[:190] or OPERATOR

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hosts come, tell about themselves, report, and go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oslo_log import log
+from pydantic import ValidationError
+
+from cnsmo.core.context import Core
+from cnsmo.model import messages as msg
+from cnsmo.model.errors import InvalidRequest, NotAdmitted, NotFound
+from cnsmo.model.host import HostFacts
+from cnsmo.model.lifecycle import State, may_follow
+from cnsmo.model.resource import AGENT, CORE, HOST, Changes, joined, member_kind
+from cnsmo.services import registry
+from cnsmo.services.base import Refused
+from cnsmo.state import identities, liveness, tokens
+from cnsmo.state.identities import Identity
+from cnsmo.state.writer import Writer
+
+LOG = log.getLogger(__name__)
+MAX_BODY = 16_384
+"""Characters of an announcement or an observation per peer that the core stores."""
+
+
+class Membership:
+    """The use cases of agents. ``who`` is always who proved to be calling, never an argument."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def join(self, request: msg.JoinRequest) -> msg.JoinAnswer:
+        """Take a host in; a repetition of the same join gets the same identity.
+
+        :raises Denied: when the token is not valid.
+        :raises Conflict: when another living host bears that name.
+        """
+        deployment = self._core.tokens.deployment_of(request.token)
+
+        def work(writer: Writer) -> msg.JoinAnswer:
+            issued = identities.repeated(writer, request.host, request.nonce)
+            if issued is not None:
+                row = writer.get(HOST, request.host)
+                groups = list(row.body["groups"]) if row else []
+            else:
+                groups = tokens.use(writer, request.token)
+                issued = identities.issue(writer, request.host, request.nonce)
+            writer.put(
+                HOST, request.host, _host_body(issued.id, groups, request.facts), owner=CORE
+            )
+            for service in request.services:
+                registry.service(service)
+                self._core.liveness.observed(
+                    writer.connection, writer.deployment_id, request.host, service, 0, None
+                )
+                transition(writer, request.host, service, State.JOINING, "", issued.id)
+            return msg.JoinAnswer(
+                id=issued.id,
+                secret=issued.secret,
+                deployment=deployment,
+                host=request.host,
+                groups=groups,
+            )
+
+        answer = self._core.write(deployment, f"join {request.host}", work).value
+        LOG.info("deployment=%s host=%s id=%s joined", deployment, answer.host, answer.id)
+        return answer
+
+    def sync(self, who: Identity, since: int) -> Changes:
+        """What changed after revision since."""
+        if since < 0:
+            raise InvalidRequest("sync: since is a revision, 0 or more")
+        return self._core.store.changes(who.deployment, since)
+
+    def facts(self, who: Identity, facts: HostFacts) -> None:
+        """Note where a host is to be found; its groups stay what the token granted."""
+
+        def work(writer: Writer) -> None:
+            row = writer.get(HOST, who.host)
+            if row is not None:
+                body = _host_body(who.id, row.body["groups"], facts)
+                writer.put(HOST, who.host, body, owner=CORE)
+
+        self._core.write(who.deployment, who.host, work)
+
+    def announce(self, who: Identity, announcement: msg.Announcement) -> int:
+        """Admit a host to an instance of a service, or take its new announcement.
+
+        :return: the revision that holds it.
+        :raises NotAdmitted: when the service does not take the host in, with the reason.
+        """
+        service = registry.service(announcement.service)
+        kind = member_kind(service.name)
+        try:
+            announced = service.Announcement.model_validate(announcement.body)
+        except ValidationError as exc:
+            wrong = "; ".join(f"{e['loc']}: {e['msg']}" for e in exc.errors()[:5])
+            raise InvalidRequest(f"announcement to {service.name}: {wrong}") from exc
+
+        def work(writer: Writer) -> None:
+            view = writer.view([HOST, service.name, kind])
+            spec = view.get(service.name, announcement.instance)
+            host = view.hosts.get(who.host)
+            if spec is None or host is None:
+                raise NotFound(f"{service.name} {announcement.instance} is not declared (any more)")
+            if not service.concerns(
+                announcement.instance, service.Spec.model_validate(spec.body), host
+            ):
+                raise NotAdmitted(
+                    f"{who.host} is not a member of {service.name} {announcement.instance}"
+                )
+            try:
+                body = service.admit(view, announcement.instance, who.host, announced)
+            except Refused as exc:
+                raise NotAdmitted(str(exc)) from exc
+            writer.put(kind, joined(announcement.instance, who.host), body, owner=who.id)
+
+        return self._core.write(who.deployment, who.host, work).revision
+
+    def withdraw(self, who: Identity, service: str, instance: str) -> None:
+        """Take a host's announcement back."""
+        kind = member_kind(registry.service(service).name)
+
+        def work(writer: Writer) -> None:
+            row = writer.get(kind, joined(instance, who.host))
+            if row is not None and row.owner == who.id:
+                writer.delete(kind, row.name)
+
+        self._core.write(who.deployment, who.host, work)
+
+    def report(self, who: Identity, report: msg.AgentReport) -> None:
+        """Note where an agent stands; a transition is a row and an event."""
+        registry.service(report.service)
+        if report.state in (State.JOINING, State.DOWN, State.LEFT):
+            raise InvalidRequest(f"an agent does not report itself {report.state}")
+
+        def work(writer: Writer) -> None:
+            if writer.get(HOST, who.host) is None:
+                raise NotFound(f"host {who.host} is not there (any more)")
+            self._core.liveness.observed(
+                writer.connection,
+                who.deployment_id,
+                who.host,
+                report.service,
+                report.applied_revision,
+                report.observation,
+            )
+            transition(writer, who.host, report.service, report.state, report.reason, who.id)
+
+        self._core.write(who.deployment, who.host, work)
+
+    def heartbeat(self, who: Identity, beat: msg.Heartbeat) -> msg.HeartbeatAnswer:
+        """Note a sign of life; tell the agent what it may have missed."""
+        core = self._core
+        forgotten = core.liveness.beat(who.deployment_id, who.host, beat.applied)
+        forgotten += self._said_down(who, beat)
+        head, confirmed, looked = core.liveness.head_and_confirmed(
+            who.deployment_id, core.alive_within
+        )
+        return msg.HeartbeatAnswer(
+            head=head,
+            confirmed=confirmed,
+            observe_at=looked,
+            forgotten=sorted(set(forgotten)),
+        )
+
+    def _said_down(self, who: Identity, beat: msg.Heartbeat) -> list[str]:
+        """Services whose agents were said to be down, but beat: they must report again."""
+        return [
+            service
+            for service in beat.applied
+            if self._core.store.state_of(who.deployment_id, AGENT, joined(who.host, service))
+            in (None, State.DOWN)
+        ]
+
+    def leave(self, who: Identity) -> None:
+        """A host leaves by itself."""
+        self.remove(who.deployment, who.host, author=who.host)
+
+    def remove(self, deployment: str, host: str, author: str) -> int:
+        """Remove a host: its secret, its rows, its place in every service.
+
+        :return: the revision that holds it.
+        :raises NotFound: when there is no such host.
+        """
+
+        def work(writer: Writer) -> str:
+            row = writer.get(HOST, host)
+            if not identities.revoke(writer, host) or row is None:
+                raise NotFound(
+                    f"deployment {deployment!r} has no host {host!r}; "
+                    "'cnsmo-manage host list' shows all"
+                )
+            for service in registry.services():
+                for member in writer.rows(member_kind(service)):
+                    if member.name.rpartition("/")[2] == host:
+                        writer.delete(member.kind, member.name)
+                writer.delete(AGENT, joined(host, service))
+            writer.delete(HOST, host)
+            liveness.forget(writer, host)
+            return str(row.body["id"])
+
+        done = self._core.write(deployment, author, work)
+        self._core.hinter.part(done.value, done.revision)
+        return done.revision
+
+
+def transition(
+    writer: Writer, host: str, service: str, state: State, reason: str, owner: str
+) -> None:
+    """Write the row of an agent's state, when state or reason are new.
+
+    :raises InvalidRequest: when the life cycle has no such edge.
+    """
+    name = joined(host, service)
+    row = writer.get(AGENT, name)
+    before = State(row.body["state"]) if row else State.JOINING
+    if before != state and state is not State.JOINING and not may_follow(before, state):
+        raise InvalidRequest(f"{name}: no way leads from {before} to {state}")
+    writer.put(AGENT, name, {"state": state.value, "reason": reason}, owner)
+
+
+def _host_body(ident: str, groups: list[str], facts: HostFacts) -> dict[str, Any]:
+    return {"id": ident, "groups": sorted(groups), **facts.model_dump(mode="json")}

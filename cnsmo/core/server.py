@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A core process: answers on both topics, hints, and looks after health. All are equal."""
+
+from __future__ import annotations
+
+import socket
+import uuid
+
+import oslo_messaging
+import sqlalchemy as sa
+from oslo_config import cfg
+from oslo_log import log
+
+from cnsmo.bus import transport
+from cnsmo.bus.clients import AgentClient
+from cnsmo.bus.events import Announcer
+from cnsmo.core.context import Core
+from cnsmo.core.endpoints import AgentEndpoints, OperatorEndpoints
+from cnsmo.core.health import Health
+from cnsmo.core.hints import Hinter
+from cnsmo.state import schema
+from cnsmo.state.engine import make_engine
+
+LOG = log.getLogger(__name__)
+
+
+class CoreServer:
+    """Everything that one core process runs; start() and stop() may alternate."""
+
+    def __init__(self, conf: cfg.ConfigOpts, engine: sa.Engine | None = None) -> None:
+        self._conf = conf
+        self._engine = engine or make_engine(conf)
+        self._servers: list[oslo_messaging.RPCServer] = []
+
+    def start(self, health: bool = True) -> None:
+        """Begin to answer. health: also do the periodic work.
+
+        :raises SchemaMismatch: when the database needs a migration.
+        """
+        schema.check(self._engine)
+        agents = AgentClient(self._conf)
+        self._hinter = Hinter(
+            self._conf.core.hint_interval,
+            lambda deployment: list(self.core.identities.living(deployment).values()),
+            agents.hint,
+        )
+        self.core = Core(self._conf, self._engine, Announcer(self._conf), self._hinter)
+        self._hinter.start()
+        self._health = Health(self.core) if health else None
+        for topic, endpoint in (
+            (transport.AGENTS_TOPIC, AgentEndpoints(self.core)),
+            (transport.OPERATORS_TOPIC, OperatorEndpoints(self.core)),
+        ):
+            server = oslo_messaging.get_rpc_server(
+                transport.calls(self._conf),
+                oslo_messaging.Target(
+                    topic=topic,
+                    exchange=transport.EXCHANGE,
+                    server=f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
+                ),
+                [endpoint],
+                executor="threading",
+            )
+            server.start()
+            self._servers.append(server)
+        if self._health is not None:
+            self._health.start()
+        LOG.info("core answers on %s and %s", transport.AGENTS_TOPIC, transport.OPERATORS_TOPIC)
+
+    def stop(self) -> None:
+        """Finish what was begun, and end."""
+        for server in self._servers:
+            server.stop()
+            server.wait()
+        self._servers.clear()
+        if self._health is not None:
+            self._health.stop()
+        self._hinter.stop()
+        self._engine.dispose()

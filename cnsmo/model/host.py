@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host: what it found out about itself, and what the core knows about it."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cnsmo.model.names import Address, Interface, IPAddress, IPInterface, Label
+
+
+class HostFacts(BaseModel):
+    """What a host announces about itself; everything in it is checked before it is stored.
+
+    ``private``: its addresses with prefix lengths on its own interfaces. ``public``: the address
+    under which other sites reach it. ``behind_nat``: nobody outside its own subnet can call it.
+    ``mtu``: bytes, of the interface that holds the default route.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    site: Label = "default"
+    private: Annotated[tuple[Interface, ...], Field(max_length=16)] = ()
+    public: Annotated[tuple[Address, ...], Field(max_length=4)] = ()
+    behind_nat: bool = False
+    mtu: Annotated[int, Field(ge=576, le=65535)] = 1500
+    instance_id: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] = ""
+
+
+class Host(HostFacts):
+    """A host as everybody sees it: its facts, and the groups that its token granted."""
+
+    name: Label
+    id: str
+    groups: frozenset[Label] = frozenset()
+
+    @property
+    def interfaces(self) -> tuple[IPInterface, ...]:
+        """Its private addresses with their networks."""
+        return tuple(ipaddress.ip_interface(text) for text in self.private)
+
+    @property
+    def public_addresses(self) -> tuple[IPAddress, ...]:
+        """Its public addresses."""
+        return tuple(ipaddress.ip_address(text) for text in self.public)

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What travels over the bus: the payloads of every call, as models."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cnsmo.model.host import HostFacts
+from cnsmo.model.lifecycle import State
+from cnsmo.model.names import GrantedGroup, Label
+
+MAX_REASON = 500
+"""Characters of a reason; the rest is cut."""
+
+
+class Message(BaseModel):
+    """Base of all payloads: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class JoinRequest(Message):
+    """An agent's process asks to become a host of the token's deployment."""
+
+    token: Annotated[str, Field(max_length=200)]
+    host: Label
+    nonce: Annotated[str, Field(min_length=32, max_length=100)]
+    """Chosen by the agent before its first try, so that a repeated try is recognised."""
+    services: Annotated[list[Label], Field(max_length=32)] = []
+    facts: HostFacts
+
+
+class JoinAnswer(Message):
+    """Who the host is from now on. ``secret`` is said this one time and stored as a hash."""
+
+    id: str
+    secret: str
+    deployment: str
+    host: str
+    groups: list[str]
+
+
+class Announcement(Message):
+    """What a host tells the others about itself for one instance of a service."""
+
+    service: Label
+    instance: Label
+    body: dict[str, Any]
+
+
+class AgentReport(Message):
+    """An agent's state after it worked on ``applied_revision``."""
+
+    service: Label
+    state: State
+    reason: Annotated[str, Field(max_length=MAX_REASON)] = ""
+    applied_revision: Annotated[int, Field(ge=0)]
+    observation: dict[str, Any] | None = None
+    """What the driver saw; only when the core asked for it, or the state changed."""
+
+
+class Heartbeat(Message):
+    """A sign of life for the agents of one process: service -> applied revision."""
+
+    applied: dict[Label, int]
+
+
+class HeartbeatAnswer(Message):
+    """What the agent may have missed.
+
+    ``head``: the deployment's revision. ``confirmed``: the revision that every agent of the
+    deployment that is not down has applied. ``observe_at``: an operator wants observations that
+    are not older than that, by the core's clock. ``forgotten``: services whose state the core does not have: report again.
+    """
+
+    head: int
+    confirmed: int
+    observe_at: datetime.datetime | None = None
+    forgotten: list[str] = []
+
+
+class AgentStatus(Message):
+    """An agent as the operator sees it."""
+
+    host: str
+    service: str
+    state: State
+    reason: str
+    since: datetime.datetime | None = None
+    applied_revision: int = 0
+    heartbeat_age: float | None = None
+    """Seconds since the last sign of life, by the core's clock."""
+    observation: dict[str, Any] | None = None
+    observed_age: float | None = None
+
+
+class HostStatus(Message):
+    """A host as the operator sees it, with its agents."""
+
+    name: str
+    id: str
+    groups: list[str]
+    facts: HostFacts
+    agents: list[AgentStatus]
+
+
+class DeploymentStatus(Message):
+    """A deployment in a line."""
+
+    name: str
+    revision: int
+    hosts: int
+    services: int
+    created_at: datetime.datetime
+
+
+class TokenRequest(Message):
+    """What a new join token shall grant; life time in seconds."""
+
+    groups: list[GrantedGroup] = []
+    lifetime: Annotated[int, Field(ge=1, le=365 * 86400)] = 3600
+    uses: Annotated[int, Field(ge=1, le=100_000)] = 1
+
+
+class TokenStatus(Message):
+    """A join token without its secret; ``token`` is filled only in the answer to its creation."""
+
+    id: str
+    groups: list[str]
+    expires_at: datetime.datetime
+    uses_left: int
+    revoked: bool
+    token: str | None = None
+
+
+class Problem(Message):
+    """One mistake in a document: where, what, and what would be right."""
+
+    path: str
+    line: int | None = None
+    column: int | None = None
+    message: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        where = f"line {self.line}: " if self.line else ""
+        path = f"{self.path}: " if self.path else ""
+        remedy = f" ({self.remedy})" if self.remedy else ""
+        return f"{where}{path}{self.message}{remedy}"
+
+
+class RowChange(Message):
+    """One row that a document would add, change or remove."""
+
+    action: str
+    kind: str
+    name: str
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+
+
+class Plan(Message):
+    """What applying a document would do, computed at ``base_revision``."""
+
+    deployment: str
+    base_revision: int
+    changes: list[RowChange]
+    hosts: list[str]
+    """Names of the hosts that would be touched."""
+    revision: int | None = None
+    """The revision that wrote it; None when nothing was written."""
+
+
+class EventMessage(Message):
+    """Something that happened in a deployment."""
+
+    type: str
+    deployment: str
+    revision: int = 0
+    host: str = ""
+    service: str = ""
+    message: str = ""
+    at: datetime.datetime

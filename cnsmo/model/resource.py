@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of the System State, and the read-only view over them that everything is computed from."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from cnsmo.model.host import Host
+from cnsmo.model.names import ALL
+
+HOST = "host"
+"""Kind of the rows that the core writes about hosts; their name is the host's."""
+AGENT = "agent"
+"""Kind of the rows that hold an agent's state; their name is ``host/service``."""
+OPERATOR = "operator"
+"""Owner of everything that was declared."""
+CORE = "core"
+"""Owner of what the core itself keeps."""
+
+
+def member_kind(service: str) -> str:
+    """Kind of the rows with which hosts announce themselves to an instance of a service."""
+    return f"{service}.member"
+
+
+def renewal_kind(service: str) -> str:
+    """Kind of the rows by which operators ask an instance's members for new keys."""
+    return f"{service}.renewal"
+
+
+def joined(*parts: str) -> str:
+    """Name of a row that belongs to several things, as ``backbone/web1``."""
+    return "/".join(parts)
+
+
+class Row(BaseModel):
+    """One row: the latest version of a thing, with the revision that wrote it.
+
+    ``owner`` may write it (``operator``, ``core`` or a host's id); ``author`` did, last.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    name: str
+    owner: str
+    author: str = ""
+    revision: int
+    deleted: bool = False
+    body: dict[str, Any]
+    updated_at: datetime.datetime
+
+
+class Changes(BaseModel):
+    """The answer to "what changed since R": the latest version of each row, and tombstones.
+
+    ``snapshot`` says that the rows are all there is and replace what the reader had.
+    """
+
+    deployment: str
+    head: int
+    snapshot: bool
+    rows: list[Row]
+
+
+class View:
+    """A consistent picture of (a part of) a deployment at one revision; never changes."""
+
+    def __init__(
+        self,
+        deployment: str,
+        revision: int,
+        rows: Iterable[Row],
+        now: datetime.datetime | None = None,
+        granted: Iterable[str] = (),
+    ) -> None:
+        """now and granted (groups that tokens can grant) are known to the core only."""
+        self.deployment = deployment
+        self.revision = revision
+        self.now = now
+        self._live: dict[str, dict[str, Row]] = {}
+        self._dead: dict[str, dict[str, Row]] = {}
+        for row in rows:
+            (self._dead if row.deleted else self._live).setdefault(row.kind, {})[row.name] = row
+        self._granted = frozenset(granted)
+        self._hosts: dict[str, Host] | None = None
+
+    def get(self, kind: str, name: str) -> Row | None:
+        """The live row of that kind and name, if there is one."""
+        return self._live.get(kind, {}).get(name)
+
+    def rows(self, kind: str) -> Iterator[Row]:
+        """Live rows of a kind, by name."""
+        rows = self._live.get(kind, {})
+        return (rows[name] for name in sorted(rows))
+
+    def tombstones(self, kind: str) -> Iterator[Row]:
+        """Deleted rows of a kind that are still remembered, by name."""
+        rows = self._dead.get(kind, {})
+        return (rows[name] for name in sorted(rows))
+
+    @property
+    def hosts(self) -> dict[str, Host]:
+        """All hosts by name, in the order of their names."""
+        if self._hosts is None:
+            self._hosts = {
+                row.name: Host(name=row.name, **row.body) for row in self.rows(HOST)
+            }
+        return self._hosts
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """All groups that exist: held by a host, or granted by a token."""
+        held = (host.groups for host in self.hosts.values())
+        return self._granted.union({ALL}, *held)
+
+    def in_groups(self, groups: Iterable[str]) -> dict[str, Host]:
+        """Hosts that belong to at least one of the groups; ``all`` is every host."""
+        wanted = frozenset(groups)
+        return {
+            name: host
+            for name, host in self.hosts.items()
+            if ALL in wanted or wanted & host.groups
+        }
+
+    def members(self, service: str, instance: str) -> dict[str, Row]:
+        """What hosts announced to an instance of a service, by host."""
+        prefix = joined(instance, "")
+        return {
+            row.name[len(prefix) :]: row
+            for row in self.rows(member_kind(service))
+            if row.name.startswith(prefix)
+        }

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plugin contracts: what a service is, and what a driver is.
+
+A service turns rows into the desired state of one host, by pure functions; a driver makes a host
+equal to it. Neither knows of the bus, the database or the agent's loop.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from cnsmo.model.host import Host
+from cnsmo.model.messages import Problem
+from cnsmo.model.resource import View, joined, member_kind
+
+
+@dataclasses.dataclass(frozen=True)
+class Completed:
+    """What a program left behind when it ended well or was allowed to fail."""
+
+    args: tuple[str, ...]
+    code: int
+    stdout: str
+    stderr: str
+
+
+class System(Protocol):
+    """The one way to the outside world (``agent/system.py``): programs, in the right namespace."""
+
+    def run(
+        self,
+        *args: str,
+        stdin: str | None = None,
+        timeout: float = 10.0,
+        ok: Sequence[int] = (0,),
+    ) -> Completed:
+        """Run a program to its end. timeout in seconds.
+
+        :raises ProgramError: when its exit code is not in ok, it takes too long, or is missing.
+        """
+
+    def has(self, program: str) -> bool:
+        """Whether the program can be found."""
+
+    def start(self, *args: str, log: Path) -> int:
+        """Start a daemon in the foreground, detached from the agent, output to log.
+
+        :return: its process id as programs run by this system see it.
+        """
+
+    def alive(self, pid: int, program: str) -> bool:
+        """Whether the process exists and runs that program (guards against reused ids)."""
+
+    def stop(self, pid: int, program: str, timeout: float = 5.0) -> None:
+        """End a daemon: SIGTERM, after timeout seconds SIGKILL; returns when it is gone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """A part of a service that one driver object keeps on one host.
+
+    ``options``: what the driver must know before it can announce (the spec's driver_options and
+    the like). ``confirmed``: all agents that are not down have applied what this host announced
+    last; a driver that replaces a key may now let go of the old one.
+    """
+
+    name: str
+    driver: str
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    confirmed: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Desired:
+    """Base of the desired state of one unit on one host; subclasses add the substance.
+
+    ``problems`` are what compile found that cannot work as declared (e.g. a peer that no path
+    leads to): the agent is then ``degraded`` with these reasons, never silently ``ready``.
+    """
+
+    driver: str
+    problems: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Observation:
+    """What is really there. ``drift``: differences from what was last applied, one line each.
+
+    ``problems``: what is in force but does not work. ``detail``: for the operator's eyes (JSON).
+    """
+
+    drift: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    detail: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+D = TypeVar("D", bound=Desired)
+
+
+class Driver(abc.ABC, Generic[D]):
+    """Keeps one unit on one host. Holds no state of its own that a restart would lose.
+
+    ``state_dir`` is the unit's own directory (0700, made by the base class when first asked for);
+    whatever must survive a reboot or is secret lives there, 0600.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, system: System, unit: str, label: str, state_dir: Path) -> None:
+        """label: ``deployment/host/unit``, a mark for what belongs to us (interface alias etc.)."""
+        self.system = system
+        self.unit = unit
+        self.label = label
+        self.state_dir = state_dir
+
+    @abc.abstractmethod
+    def check(self) -> None:
+        """Find out whether this host has what the driver needs.
+
+        :raises DriverUnavailable: naming what is missing and the package that has it.
+        """
+
+    def announce(self, unit: Unit) -> dict[str, Any]:
+        """Facts that others need (a public key, a fingerprint); makes keys on first use.
+
+        Called often; must be cheap and must not change what is in force, except that it may let
+        go of a replaced key when ``unit.confirmed``.
+        """
+        return {}
+
+    @abc.abstractmethod
+    def apply(self, desired: D) -> list[str]:
+        """Converge; idempotent, minimal, atomic where the tool can be.
+
+        :return: what was changed, one line each; empty when all was as desired.
+        :raises DriverError: when it could not; the previous state still works then.
+        """
+
+    @abc.abstractmethod
+    def observe(self, desired: D) -> Observation:
+        """Read back what is there and compare it with desired; changes nothing."""
+
+    @abc.abstractmethod
+    def remove(self) -> None:
+        """Take away all that the driver made: nothing is left, no file either. Idempotent."""
+
+
+class Refused(ValueError):
+    """admit() will not take an announcement; the text goes to the host's operator."""
+
+
+class NetworkService(abc.ABC):
+    """A service: entry point group ``cnsmo.services``."""
+
+    name: ClassVar[str]
+    Spec: ClassVar[type[BaseModel]]
+    """What the operator declares per instance; its JSON schema is the reference documentation."""
+    Announcement: ClassVar[type[BaseModel]]
+    """What a host may announce to an instance; validated before admit() sees it."""
+
+    @abc.abstractmethod
+    def check(self, view: View) -> list[Problem]:
+        """Mistakes that only show when all instances and hosts are seen together.
+
+        Problem paths are relative to the document: ``vpn.backbone.cidr``.
+        """
+
+    @abc.abstractmethod
+    def concerns(self, instance: str, spec: BaseModel, host: Host) -> bool:
+        """Whether an instance has anything to do on a host."""
+
+    @abc.abstractmethod
+    def units(self, view: View, host: str) -> list[Unit]:
+        """The units of this host, whether it has announced itself to them or not; pure."""
+
+    def admit(
+        self, view: View, instance: str, host: str, announced: BaseModel
+    ) -> dict[str, Any]:
+        """Core side: complete a host's announcement (allocate its address); pure over the view.
+
+        The view holds the service's own kinds (with tombstones) and the hosts.
+
+        :return: body of the host's member row.
+        :raises Refused: when the host cannot be taken in, with the reason.
+        """
+        return announced.model_dump(mode="json")
+
+    def admitted(self, view: View, instance: str, host: str) -> bool:
+        """Whether the host's member row satisfies the instance's current spec; pure."""
+        return view.get(member_kind(self.name), joined(instance, host)) is not None
+
+    @abc.abstractmethod
+    def compile(self, view: View, host: str) -> Mapping[str, Desired]:
+        """Desired state of this host, by unit; pure and deterministic.
+
+        A unit that is missing here shall not exist on the host.
+        """
+
+
+def specs(service: NetworkService, view: View) -> dict[str, Any]:
+    """All instances of a service in a view, parsed, by name."""
+    return {row.name: service.Spec.model_validate(row.body) for row in view.rows(service.name)}
+
+
+def unknown_groups(view: View, path: str, groups: Iterable[str]) -> list[Problem]:
+    """One problem for each group that neither a host holds nor a token grants."""
+    known = view.groups
+    return [
+        Problem(
+            path=path,
+            message=f"no host is in the group {group!r} and no token grants it",
+            remedy="known groups: " + ", ".join(sorted(known)),
+        )
+        for group in groups
+        if group not in known
+    ]

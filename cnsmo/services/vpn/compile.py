@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From rows to the desired state of one host's VPNs; pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from collections.abc import Mapping
+
+from cnsmo.model.host import Host
+from cnsmo.model.lifecycle import GONE, State
+from cnsmo.model.names import ALL
+from cnsmo.model.resource import AGENT, View, joined
+from cnsmo.services.vpn.admit import usable
+from cnsmo.services.vpn.desired import Peer, VpnDesired
+from cnsmo.services.vpn.paths import call_address, direct, endpoint, inner_mtu, single
+from cnsmo.services.vpn.spec import Topology, VpnMember, VpnSpec
+
+
+def compile_vpn(view: View, name: str, spec: VpnSpec, host: str) -> VpnDesired | None:
+    """Desired state of one VPN on one host; None when the host has no place in it yet."""
+    scene = _Scene.of(view, name, spec)
+    if host not in scene.members:
+        return None
+    own = scene.members[host]
+    links = _hub_links(scene, host) if spec.topology is Topology.HUB else _mesh_links(scene, host)
+    gateway_for = tuple(sorted(route.subnet for route in spec.routes if route.via == host))
+    return VpnDesired(
+        driver=spec.driver,
+        problems=tuple(links.problems),
+        name=name,
+        addresses=tuple(_with_prefix(spec, address) for address in own.addresses),
+        listen_port=spec.listen_port,
+        mtu=spec.mtu or max(1280, inner_mtu(scene.hosts[host].mtu)),
+        peers=tuple(links.peers(scene, host)),
+        routes=tuple(sorted(subnet for subnet, _via in _routes(scene, host))),
+        forward=bool(gateway_for) or host in scene.hubs or host in scene.relays,
+        gateway_for=gateway_for,
+        is_hub=host in scene.hubs,
+        relayed=tuple(sorted(links.relayed.items())),
+        options=dict(spec.driver_options),
+    )
+
+
+def belongs(spec: VpnSpec, host: Host) -> bool:
+    """Whether a host is a member: by the members' groups, or as a hub or relay."""
+    wanted = {*spec.members, spec.hub, spec.relay}
+    return ALL in wanted or bool(wanted & host.groups)
+
+
+def fits(spec: VpnSpec, member: VpnMember) -> bool:
+    """Whether a member's row is what the current spec asks for: driver and addresses."""
+    addresses = [ipaddress.ip_address(text) for text in member.addresses]
+    return (
+        member.driver == spec.driver
+        and len(addresses) == len(spec.pools)
+        and all(usable(pool, addr) for pool, addr in zip(spec.pools, addresses, strict=True))
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scene:
+    """What both topologies look at: the members that have a place, and who passes packets on."""
+
+    spec: VpnSpec
+    hosts: Mapping[str, Host]
+    members: Mapping[str, VpnMember]
+    hubs: tuple[str, ...]
+    relays: tuple[str, ...]
+
+    @classmethod
+    def of(cls, view: View, name: str, spec: VpnSpec) -> _Scene:
+        members = {}
+        for host, row in view.members("vpn", name).items():
+            member = VpnMember.model_validate(row.body)
+            known = view.hosts.get(host)
+            if known is not None and belongs(spec, known) and fits(spec, member):
+                members[host] = member
+        return cls(
+            spec=spec,
+            hosts=view.hosts,
+            members=members,
+            hubs=_carriers(view, members, spec.hub),
+            relays=_carriers(view, members, spec.relay),
+        )
+
+
+def _carriers(view: View, members: Mapping[str, VpnMember], group: str | None) -> tuple[str, ...]:
+    """Hosts of a group that carry others' packets, those that are up first, then by name."""
+    if group is None:
+        return ()
+    hosts = [host for host in view.in_groups([group]) if host in members]
+
+    def gone(host: str) -> bool:
+        row = view.get(AGENT, joined(host, "vpn"))
+        return row is not None and State(row.body["state"]) in GONE
+
+    return tuple(sorted(hosts, key=lambda host: (gone(host), host)))
+
+
+class _Links:
+    """What leads where, collected per peer."""
+
+    def __init__(self) -> None:
+        self.networks: dict[str, list[str]] = {}
+        self.relayed: dict[str, str] = {}
+        self.problems: list[str] = []
+
+    def lead(self, peer: str, networks: list[str]) -> None:
+        self.networks.setdefault(peer, []).extend(networks)
+
+    def peers(self, scene: _Scene, host: str) -> list[Peer]:
+        return [
+            _peer(scene, host, other, self.networks[other]) for other in sorted(self.networks)
+        ]
+
+
+def _peer(scene: _Scene, host: str, other: str, networks: list[str]) -> Peer:
+    spec, me, them = scene.spec, scene.hosts[host], scene.hosts[other]
+    member = scene.members[other]
+    called_back = call_address(them, me) is not None
+    return Peer(
+        host=other,
+        addresses=member.addresses,
+        endpoint=endpoint(call_address(me, them), spec.listen_port),
+        allowed_ips=tuple(sorted(set(networks))),
+        keepalive=None if called_back else spec.keepalive,
+        public_key=member.public_key or "",
+        next_public_key=member.next_public_key or "",
+        fingerprint=member.fingerprint or "",
+        next_fingerprint=member.next_fingerprint or "",
+        is_hub=other in scene.hubs,
+    )
+
+
+def _mesh_links(scene: _Scene, host: str) -> _Links:
+    links = _Links()
+    me = scene.hosts[host]
+    for other in scene.members:
+        if other == host:
+            continue
+        networks = _behind(scene, host, other)
+        if direct(me, scene.hosts[other]):
+            links.lead(other, networks)
+            continue
+        relay = _relay(scene, host, other)
+        if relay is None:
+            links.problems.append(
+                f"no path to {other}: neither side can call the other; "
+                "declare a relay group that both can reach"
+            )
+        else:
+            links.lead(relay, networks)
+            links.relayed[other] = relay
+    return links
+
+
+def _relay(scene: _Scene, host: str, other: str) -> str | None:
+    """The first relay that both sides reach; the same from either side."""
+    for relay in scene.relays:
+        third = scene.hosts[relay]
+        if relay in (host, other):
+            continue
+        if direct(scene.hosts[host], third) and direct(scene.hosts[other], third):
+            return relay
+    return None
+
+
+def _hub_links(scene: _Scene, host: str) -> _Links:
+    links = _Links()
+    if not scene.hubs:
+        links.problems.append(f"no host of the group {scene.spec.hub} has joined the VPN yet")
+        return links
+    first = scene.hubs[0]
+    if host in scene.hubs:
+        for other in scene.members:
+            if other != host:
+                links.lead(other, _behind(scene, host, other))
+        return links
+    for hub in scene.hubs:
+        links.lead(hub, [single(address) for address in scene.members[hub].addresses])
+    links.lead(first, list(scene.spec.cidr))
+    links.lead(first, [subnet for subnet, _via in _routes(scene, host)])
+    links.relayed = {
+        other: first for other in scene.members if other != host and other not in scene.hubs
+    }
+    return links
+
+
+def _behind(scene: _Scene, host: str, other: str) -> list[str]:
+    """The networks that are reached at another member: its addresses, and its routed subnets."""
+    networks = [single(address) for address in scene.members[other].addresses]
+    return networks + [subnet for subnet, via in _routes(scene, host) if via == other]
+
+
+def _routes(scene: _Scene, host: str) -> list[tuple[str, str]]:
+    """Routed subnets that this host reaches through the VPN: not its own, not those it is in."""
+    near = [interface.network for interface in scene.hosts[host].interfaces]
+    return [
+        (route.subnet, route.via)
+        for route in scene.spec.routes
+        if route.via != host
+        and route.via in scene.members
+        and not any(
+            net.version == ipaddress.ip_network(route.subnet).version
+            and net.overlaps(ipaddress.ip_network(route.subnet))
+            for net in near
+        )
+    ]
+
+
+def _with_prefix(spec: VpnSpec, address: str) -> str:
+    version = ipaddress.ip_address(address).version
+    pool = next(pool for pool in spec.pools if pool.version == version)
+    return f"{address}/{pool.prefixlen}"

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tunnel's network interface: read it, compare it with what is wanted, change the difference.
+
+Shared by all drivers that have an interface. An interface is ours when its alias says so; one of
+the same name without that mark is never touched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import ipaddress
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cnsmo.model.errors import DriverError, ProgramError
+from cnsmo.services.base import System
+
+NAME_BYTES = 15
+"""IFNAMSIZ without the final zero, see netdevice(7)."""
+ALIAS_BYTES = 255
+"""IFALIASZ without the final zero, see linux/if_link.h."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """An interface as the kernel has it. ``kind``: "wireguard", "tun", ...; ``mtu``: bytes.
+
+    ``addresses``: with prefix lengths, those of link scope left out. ``routes``: the networks that
+    somebody routed into it (not those that come with its addresses), in the main table.
+    """
+
+    name: str
+    kind: str
+    alias: str
+    mtu: int
+    up: bool
+    addresses: frozenset[str] = frozenset()
+    routes: frozenset[str] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True)
+class WantedLink:
+    """How the interface shall be. ``mtu``: bytes; addresses with prefix lengths."""
+
+    mtu: int
+    addresses: frozenset[str]
+    routes: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One difference: how it was found, what is said once it is gone, and the ip(8) command."""
+
+    found: str
+    repaired: str
+    command: str
+
+
+def interface_name(unit: str) -> str:
+    """Name of a unit's interface: readable where it fits, with a hash where it does not."""
+    plain = f"cn-{unit}"
+    if len(plain) <= NAME_BYTES:
+        return plain
+    digest = hashlib.sha256(unit.encode()).hexdigest()[:6]
+    return f"cn-{unit[:5]}-{digest}"
+
+
+def mark(label: str) -> str:
+    """The alias by which an interface is known as ours."""
+    return f"cnsmo:{label}"[:ALIAS_BYTES]
+
+
+def read_link(
+    system: System, name: str, routes: Sequence[dict[str, Any]] | None = None
+) -> Link | None:
+    """The interface of that name; None when there is none.
+
+    routes: what read_routes() said, where the caller has asked already.
+
+    :raises ProgramError: when ip(8) cannot be run.
+    """
+    shown = system.run("ip", "-j", "-d", "address", "show", "dev", name, ok=(0, 1)).stdout
+    found = [entry for entry in json.loads(shown or "[]") if entry.get("ifname") == name]
+    if not found:
+        return None
+    if routes is None:
+        routes = read_routes(system)
+    return parse_link(found[0], [route for route in routes if route.get("dev") == name])
+
+
+def read_routes(system: System) -> list[dict[str, Any]]:
+    """The unicast routes of the main tables of both IP versions, as ``ip -j route`` has them."""
+    shown = system.run("ip", "-j", "route", "show", "table", "all").stdout
+    return [
+        route
+        for route in json.loads(shown or "[]")
+        if "table" not in route and route.get("type", "unicast") == "unicast"
+    ]
+
+
+def parse_link(entry: dict[str, Any], routes: Iterable[dict[str, Any]]) -> Link:
+    """What ``ip -j -d address`` and ``ip -j route`` say about one interface."""
+    return Link(
+        name=entry["ifname"],
+        kind=entry.get("linkinfo", {}).get("info_kind", ""),
+        alias=entry.get("ifalias", ""),
+        mtu=entry["mtu"],
+        up="UP" in entry["flags"],
+        addresses=frozenset(
+            f"{ipaddress.ip_address(info['local'])}/{info['prefixlen']}"
+            for info in entry.get("addr_info", ())
+            if info.get("scope") != "link" and "local" in info
+        ),
+        routes=frozenset(
+            network(route) for route in routes if route.get("protocol") not in ("kernel", "ra")
+        ),
+    )
+
+
+def network(route: dict[str, Any]) -> str:
+    """Destination of a route in canonical form; a default route as a network of all addresses."""
+    if route["dst"] == "default":
+        version6 = ":" in str(route.get("gateway", "")) or "pref" in route
+        return "::/0" if version6 else "0.0.0.0/0"
+    return str(ipaddress.ip_network(route["dst"]))
+
+
+def foreign_routes(
+    routes: Iterable[dict[str, Any]], name: str, wanted: Iterable[str]
+) -> dict[str, str]:
+    """Which of the wanted networks somebody else already routes through another interface."""
+    elsewhere = {
+        network(route): str(route.get("dev", "another interface"))
+        for route in routes
+        if route.get("dev") != name
+    }
+    return {subnet: elsewhere[subnet] for subnet in wanted if subnet in elsewhere}
+
+
+def is_ours(link: Link, label: str) -> bool:
+    """Whether we made an interface."""
+    return link.alias == mark(label)
+
+
+def require_ours(link: Link, label: str) -> None:
+    """Refuse to work on an interface that somebody else made.
+
+    :raises DriverError: with the remedy.
+    """
+    if not is_ours(link, label):
+        whose = f"its alias is {ascii(link.alias)}" if link.alias else "it has no alias"
+        raise DriverError(
+            f"the interface {link.name} exists and was not made by CNSMO for {label} ({whose}): "
+            f"delete it ('ip link delete {link.name}') or rename it, or give the VPN another name"
+        )
+
+
+def link_steps(link: Link, wanted: WantedLink) -> list[Step]:
+    """What has to change on an interface, in the order in which it has to be done; pure."""
+    dev = link.name
+    steps = []
+    for address in sorted(link.addresses - wanted.addresses):
+        steps.append(
+            Step(
+                f"{dev} has the address {address}, which is not its own",
+                f"{dev}: address {address} removed",
+                f"address delete {address} dev {dev}",
+            )
+        )
+    for address in sorted(wanted.addresses - link.addresses):
+        nodad = " nodad" if ipaddress.ip_interface(address).version == 6 else ""
+        steps.append(
+            Step(
+                f"{dev} lacks the address {address}",
+                f"{dev}: address {address} added",
+                f"address add {address} dev {dev}{nodad}",
+            )
+        )
+    if link.mtu != wanted.mtu:
+        steps.append(
+            Step(
+                f"{dev} has the MTU {link.mtu} instead of {wanted.mtu}",
+                f"{dev}: MTU {wanted.mtu}",
+                f"link set dev {dev} mtu {wanted.mtu}",
+            )
+        )
+    if not link.up:
+        steps.append(Step(f"{dev} is down", f"{dev}: up", f"link set dev {dev} up"))
+    routes = _lasting_routes(link, wanted)
+    for subnet in sorted(routes - wanted.routes):
+        steps.append(
+            Step(
+                f"{subnet} is routed into {dev}, which nobody declared",
+                f"{dev}: route {subnet} removed",
+                f"route delete {subnet} dev {dev}",
+            )
+        )
+    for subnet in sorted(wanted.routes - routes):
+        steps.append(
+            Step(
+                f"{subnet} is not routed into {dev}",
+                f"{dev}: route {subnet} added",
+                f"route add {subnet} dev {dev}",
+            )
+        )
+    return steps
+
+
+def converge_link(system: System, link: Link, wanted: WantedLink) -> list[str]:
+    """Make an interface as it is wanted, in one run of ip(8).
+
+    :return: what was changed, one line each.
+    :raises ProgramError: when something was refused; what had been changed is taken back.
+    """
+    steps = link_steps(link, wanted)
+    try:
+        run_batch(system, [step.command for step in steps])
+    except ProgramError:
+        now = read_link(system, link.name)
+        if now is not None and link.up:
+            earlier = WantedLink(link.mtu, link.addresses, link.routes)
+            run_batch(system, [step.command for step in link_steps(now, earlier)])
+        raise
+    return [step.repaired for step in steps]
+
+
+def _lasting_routes(link: Link, wanted: WantedLink) -> frozenset[str]:
+    """The routes that are still there once the interface is up and has lost what is not its own.
+
+    Linux drops all routes of an interface that goes down, and the IPv4 routes of one that loses
+    its last IPv4 address (fib_disable_ip in net/ipv4/fib_frontend.c).
+    """
+    if not link.up:
+        return frozenset()
+    loses4 = [address for address in link.addresses - wanted.addresses if ":" not in address]
+    keeps4 = [address for address in link.addresses & wanted.addresses if ":" not in address]
+    if loses4 and not keeps4:
+        return frozenset(route for route in link.routes if ":" in route)
+    return link.routes
+
+
+def run_batch(system: System, commands: Sequence[str]) -> None:
+    """Run ip(8) commands in one process; it stops at the first that fails.
+
+    :raises ProgramError: with what ip(8) said.
+    """
+    if commands:
+        system.run("ip", "-batch", "-", stdin="\n".join(commands) + "\n")
+
+
+def delete_link(system: System, name: str) -> None:
+    """Delete an interface; fine when it is gone already."""
+    system.run("ip", "link", "delete", "dev", name, ok=(0, 1))

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of a driver's own: 0600 in a 0700 directory, whole or not there, on the disk when we say so."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from cnsmo.model.errors import DriverError
+
+
+def ensure_directory(path: Path) -> None:
+    """Make a directory that only its owner may enter.
+
+    :raises DriverError: when it cannot be made.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.stat().st_mode & 0o777 != 0o700:
+            path.chmod(0o700)
+    except OSError as exc:
+        raise DriverError(f"{path} cannot be made: {exc.strerror}") from exc
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file's content in one step; after a crash it holds the old text or the new one.
+
+    :raises DriverError: when it cannot be written (disk full); the old content stands then.
+    """
+    ensure_directory(path.parent)
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        fresh.unlink(missing_ok=True)  # a crash may have left it
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with open(os.open(fresh, flags, 0o600), "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o600)  # whatever the umask takes away
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise DriverError(f"{path} cannot be written: {exc.strerror}") from exc
+
+
+def read_private(path: Path) -> str | None:
+    """A file's text; None when there is no such file.
+
+    :raises DriverError: when it is there and cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise DriverError(f"{path} cannot be read: {exc}") from exc
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a directory with all that is in it; fine when it is gone already.
+
+    :raises DriverError: when something in it cannot be deleted.
+    """
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise DriverError(f"{path} cannot be deleted: {exc}") from exc

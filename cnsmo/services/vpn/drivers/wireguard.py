@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The WireGuard driver: the kernel's WireGuard where it is there, wireguard-go where it is not.
+
+Driver option ``implementation``: auto (the default), kernel or userspace.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import time
+from pathlib import Path
+from typing import Any
+
+from oslo_log import log
+
+from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
+from cnsmo.services.base import Driver, Observation, System, Unit
+from cnsmo.services.vpn.desired import VpnDesired
+from cnsmo.services.vpn.drivers.forwarding import Forwarding, entrances
+from cnsmo.services.vpn.drivers.keys import Key, KeyPair, KeyRing
+from cnsmo.services.vpn.drivers.link import (
+    Link,
+    WantedLink,
+    converge_link,
+    foreign_routes,
+    link_steps,
+    read_link,
+    read_routes,
+)
+from cnsmo.services.vpn.drivers.private_files import remove_tree
+from cnsmo.services.vpn.drivers.wg_interface import WgInterface, implementation, made_by
+from cnsmo.services.vpn.drivers.wg_memory import Memory, load_memory, save_memory
+from cnsmo.services.vpn.drivers.wg_plan import WantedPeer, peer_steps, remember, wanted_peers
+from cnsmo.services.vpn.drivers.wg_report import detail, problems
+from cnsmo.services.vpn.drivers.wg_tools import WgDevice, set_device
+
+LOG = log.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scene:
+    """Everything that apply() and observe() look at, read once."""
+
+    link: Link | None
+    device: WgDevice | None
+    wanted_link: WantedLink
+    blocked: dict[str, str]
+    """Routes that somebody else has, and through which interface."""
+    behind: dict[str, str | None]
+    """Subnets that this host is a gateway for, and through which interface it reaches them."""
+    memory: Memory
+    now: float
+
+
+class WireguardDriver(Driver[VpnDesired]):
+    """One WireGuard interface per unit."""
+
+    name = "wireguard"
+
+    def __init__(self, system: System, unit: str, label: str, state_dir: Path) -> None:
+        super().__init__(system, unit, label, state_dir)
+        self._keys = KeyRing(state_dir)
+        self._interface = WgInterface(system, unit, label, state_dir)
+        self._forwarding = Forwarding(system, state_dir)
+
+    def check(self) -> None:
+        for program, package in (("wg", "wireguard-tools"), ("ip", "iproute2")):
+            if not self.system.has(program):
+                raise DriverUnavailable(f"{program} is missing: install the package {package}")
+        self._interface.check()
+
+    def announce(self, unit: Unit) -> dict[str, Any]:
+        """The public key, and the next one while it waits for everybody to know it.
+
+        A confirmed next key is put in force here, before it is announced as the key: the order
+        matters, see wg_plan. Whoever calls this sends the answer at once.
+
+        :raises DriverError: when the keys cannot be kept.
+        """
+        generation = int(unit.options.get("generation", 0))
+        rotate_after = float(unit.options.get("rotate_after", 0))
+        now = time.time()
+        pair = self._keys.ensure(generation, now)
+        following = pair.next
+        if following is not None and following.generation >= generation:
+            if unit.confirmed:
+                pair = self._promote(pair.current, following)
+        elif pair.current.due(generation, rotate_after, now):
+            newest = max(generation, pair.current.generation)
+            pair = self._keys.save(KeyPair(current=pair.current, next=Key.new(newest, now)))
+            LOG.info("%s: the next key is ready", self.label)
+        announced = {"driver": self.name, "public_key": pair.current.public}
+        if pair.next is not None:
+            announced["next_public_key"] = pair.next.public
+        return announced
+
+    def apply(self, desired: VpnDesired) -> list[str]:
+        try:
+            return self._apply(desired)
+        except ProgramError as exc:
+            raise DriverError(f"VPN {self.unit}: {exc}") from exc
+
+    def observe(self, desired: VpnDesired) -> Observation:
+        try:
+            scene = self._look(desired)
+            return self._observe(desired, scene)
+        except ProgramError as exc:
+            raise DriverError(f"VPN {self.unit}: {exc}") from exc
+
+    def remove(self) -> None:
+        try:
+            self._forwarding.restore()
+            self._interface.remove()
+        except ProgramError as exc:
+            raise DriverError(f"VPN {self.unit}: {exc}") from exc
+        remove_tree(self.state_dir)
+
+    def _promote(self, current: Key, following: Key) -> KeyPair:
+        link = read_link(self.system, self._interface.name, routes=())
+        running = self._interface.read_device(link) is not None
+        try:
+            if running:
+                set_device(self.system, self._interface.name, (), (), following.private)
+            pair = self._keys.save(KeyPair(current=following))
+        except (DriverError, ProgramError) as exc:
+            if running:
+                set_device(self.system, self._interface.name, (), (), current.private)
+            raise DriverError(f"VPN {self.unit}: the key cannot be replaced: {exc}") from exc
+        LOG.info("%s: the next key is in force", self.label)
+        return pair
+
+    def _look(self, desired: VpnDesired) -> _Scene:
+        routes = read_routes(self.system)
+        name = self._interface.name
+        link = read_link(self.system, name, routes)
+        blocked = foreign_routes(routes, name, desired.routes)
+        return _Scene(
+            link=link,
+            device=self._interface.read_device(link),
+            wanted_link=_wanted_link(desired, blocked),
+            blocked=blocked,
+            behind=entrances(routes, name, desired.gateway_for),
+            memory=load_memory(self.state_dir),
+            now=time.time(),
+        )
+
+    def _apply(self, desired: VpnDesired) -> list[str]:
+        kind = implementation(desired.options)
+        scene = self._look(desired)
+        self._interface.require_ours(scene.link)
+        pair = self._keys.ensure(0, scene.now)
+        self._wanted_peers(desired, scene, pair.current)  # refused before anything is touched
+        changes = self._interface.ensure(kind, scene.link, scene.device)
+        if changes:
+            scene = self._look(desired)
+            if scene.link is None or scene.device is None:
+                raise DriverError(f"VPN {self.unit}: {self._interface.name} vanished again")
+        assert scene.link is not None and scene.device is not None
+        wanted = self._wanted_peers(desired, scene, pair.current)
+        changes += self._configure(desired, scene, wanted, pair.current)
+        changes += converge_link(self.system, scene.link, scene.wanted_link)
+        changes += self._forwarding.apply(*self._entrances(desired, scene))
+        kept = remember(desired, wanted, scene.memory.peers, scene.now)
+        save_memory(self.state_dir, Memory(peers=kept))
+        return changes
+
+    def _observe(self, desired: VpnDesired, scene: _Scene) -> Observation:
+        name = self._interface.name
+        if scene.link is None:
+            return Observation(drift=(f"the interface {name} is missing",))
+        self._interface.require_ours(scene.link)
+        if scene.device is None:
+            return Observation(drift=(f"the device {name} does not answer",))
+        pair = self._keys.load()
+        drift = [step.found for step in link_steps(scene.link, scene.wanted_link)]
+        wanted = wanted_peers(desired, scene.device, scene.memory.peers, scene.now)
+        drift += _device_drift(desired, scene.device, pair)
+        drift += [
+            step.found for step in peer_steps(wanted, scene.device, scene.memory.peers, scene.now)
+        ]
+        drift += self._forwarding.drift(*self._entrances(desired, scene))
+        used = made_by(scene.link)
+        return Observation(
+            drift=tuple(drift),
+            problems=tuple(
+                problems(desired, scene.device, scene.blocked, scene.behind, scene.now)
+            ),
+            detail=detail(desired, wanted, scene.device, name, used, scene.now),
+        )
+
+    def _wanted_peers(self, desired: VpnDesired, scene: _Scene, key: Key) -> dict[str, WantedPeer]:
+        wanted = wanted_peers(desired, scene.device, scene.memory.peers, scene.now)
+        if key.public in wanted:
+            raise DriverError(
+                f"{wanted[key.public].host} announces this host's own key (a copied disk?): remove "
+                f"{self.state_dir} on one of the two and restart its agent"
+            )
+        return wanted
+
+    def _configure(
+        self, desired: VpnDesired, scene: _Scene, wanted: dict[str, WantedPeer], key: Key
+    ) -> list[str]:
+        """Set what differs on the device; a port that is taken is found out before all else."""
+        device, name = scene.device, self._interface.name
+        assert device is not None
+        changes = []
+        if device.listen_port != desired.listen_port:
+            self._move_port(device.listen_port, desired.listen_port)
+            changes.append(f"{name}: UDP port {desired.listen_port}")
+        settings: list[str] = []
+        if device.fwmark:
+            settings += ["fwmark", "0"]
+            changes.append(f"{name}: no fwmark")
+        fresh_key = key.private if device.private_key != key.private else None
+        if fresh_key:
+            changes.append(f"{name}: own key set")
+        steps = peer_steps(wanted, device, scene.memory.peers, scene.now)
+        if settings or fresh_key or steps:
+            set_device(self.system, name, settings, [step.args for step in steps], fresh_key)
+        return changes + [step.repaired for step in steps]
+
+    def _move_port(self, old: int, new: int) -> None:
+        name = self._interface.name
+        try:
+            set_device(self.system, name, ("listen-port", str(int(new))), ())
+        except ProgramError:
+            set_device(self.system, name, ("listen-port", str(old)), ())
+            raise
+
+    def _entrances(self, desired: VpnDesired, scene: _Scene) -> tuple[list[str], set[int]]:
+        """Through which interfaces packets come in that are passed on, and of which IP versions."""
+        if not desired.forward:
+            return [], set()
+        lans = {dev for dev in scene.behind.values() if dev is not None}
+        versions = {ipaddress.ip_interface(address).version for address in desired.addresses}
+        return [self._interface.name, *sorted(lans)], versions
+
+
+def _wanted_link(desired: VpnDesired, blocked: dict[str, str]) -> WantedLink:
+    try:
+        addresses = frozenset(str(ipaddress.ip_interface(text)) for text in desired.addresses)
+        routes = frozenset(str(ipaddress.ip_network(text)) for text in desired.routes)
+    except ValueError as exc:
+        raise DriverError(f"VPN {desired.name}: {exc}") from exc
+    return WantedLink(int(desired.mtu), addresses, routes - blocked.keys())
+
+
+def _device_drift(desired: VpnDesired, device: WgDevice, pair: KeyPair | None) -> list[str]:
+    found = []
+    if device.listen_port != desired.listen_port:
+        found.append(f"UDP port {device.listen_port} is used instead of {desired.listen_port}")
+    if device.fwmark:
+        found.append("a fwmark is set")
+    if pair is None or device.private_key != pair.current.private:
+        found.append("the private key is not this host's")
+    return found

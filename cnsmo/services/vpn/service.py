@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The VPN as a service: its spec, its address allocation and its compile, under one name."""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from cnsmo.model.host import Host
+from cnsmo.model.messages import Problem
+from cnsmo.model.resource import View, joined, member_kind, renewal_kind
+from cnsmo.services.base import Desired, NetworkService, Unit, specs, unknown_groups
+from cnsmo.services.vpn.admit import allocate
+from cnsmo.services.vpn.compile import belongs, compile_vpn, fits
+from cnsmo.services.vpn.spec import VpnAnnouncement, VpnMember, VpnSpec
+
+class VpnService(NetworkService):
+    """Encrypted networks between the hosts of a deployment."""
+
+    name = "vpn"
+    Spec = VpnSpec
+    Announcement = VpnAnnouncement
+
+    def check(self, view: View) -> list[Problem]:
+        declared: dict[str, VpnSpec] = specs(self, view)
+        problems: list[Problem] = []
+        for name, spec in declared.items():
+            problems += _check_groups(view, name, spec)
+            problems += _check_underlay(view, name, spec)
+        for (one, first), (other, second) in itertools.combinations(declared.items(), 2):
+            problems += _check_pair(one, first, other, second)
+        return problems
+
+    def concerns(self, instance: str, spec: BaseModel, host: Host) -> bool:
+        return isinstance(spec, VpnSpec) and belongs(spec, host)
+
+    def units(self, view: View, host: str) -> list[Unit]:
+        me = view.hosts.get(host)
+        if me is None:
+            return []
+        return [
+            Unit(
+                name=name,
+                driver=spec.driver,
+                options={
+                    "rotate_after": spec.rotate_after,
+                    "generation": _generation(view, name),
+                    **spec.driver_options,
+                },
+            )
+            for name, spec in specs(self, view).items()
+            if belongs(spec, me)
+        ]
+
+    def admit(self, view: View, instance: str, host: str, announced: BaseModel) -> dict[str, Any]:
+        spec = specs(self, view)[instance]
+        addresses = allocate(view, instance, host, spec)
+        member = VpnMember(addresses=addresses, **announced.model_dump())
+        return member.model_dump(mode="json", exclude_none=True)
+
+    def admitted(self, view: View, instance: str, host: str) -> bool:
+        row = view.get(member_kind(self.name), joined(instance, host))
+        spec = specs(self, view).get(instance)
+        return bool(row and spec and fits(spec, VpnMember.model_validate(row.body)))
+
+    def compile(self, view: View, host: str) -> Mapping[str, Desired]:
+        me = view.hosts.get(host)
+        if me is None:
+            return {}
+        made = {
+            name: compile_vpn(view, name, spec, host)
+            for name, spec in specs(self, view).items()
+            if belongs(spec, me)
+        }
+        return {name: desired for name, desired in made.items() if desired is not None}
+
+
+def _generation(view: View, name: str) -> int:
+    row = view.get(renewal_kind("vpn"), name)
+    return int(row.body["generation"]) if row else 0
+
+
+def _check_groups(view: View, name: str, spec: VpnSpec) -> list[Problem]:
+    path = f"vpn.{name}"
+    problems = unknown_groups(view, f"{path}.members", spec.members)
+    if spec.hub:
+        problems += unknown_groups(view, f"{path}.hub", [spec.hub])
+    if spec.relay:
+        problems += unknown_groups(view, f"{path}.relay", [spec.relay])
+    return problems
+
+
+def _check_underlay(view: View, name: str, spec: VpnSpec) -> list[Problem]:
+    """A VPN's network must not hide the network that its packets travel on."""
+    problems = []
+    for pool, host in itertools.product(spec.pools, view.hosts.values()):
+        if not belongs(spec, host):
+            continue
+        networks = [interface.network for interface in host.interfaces]
+        networks += [ipaddress.ip_network(address) for address in host.public_addresses]
+        for network in networks:
+            if network.version == pool.version and network.overlaps(pool):
+                problems.append(
+                    Problem(
+                        path=f"vpn.{name}.cidr",
+                        message=f"{pool} overlaps {network}, the underlay of host {host.name}",
+                        remedy="take a private network that no member's own network overlaps",
+                    )
+                )
+                return problems
+    return problems
+
+
+def _check_pair(one: str, first: VpnSpec, other: str, second: VpnSpec) -> list[Problem]:
+    problems = []
+    for pool, rival in itertools.product(first.pools, second.pools):
+        if pool.version == rival.version and pool.overlaps(rival):
+            problems.append(
+                Problem(
+                    path=f"vpn.{other}.cidr",
+                    message=f"{rival} overlaps {pool} of the VPN {one}",
+                    remedy="give each VPN a network of its own",
+                )
+            )
+    if first.listen_port == second.listen_port:
+        problems.append(
+            Problem(
+                path=f"vpn.{other}.listen_port",
+                message=f"port {second.listen_port} is used by the VPN {one}",
+                remedy=f"write listen_port: {first.listen_port + 1}, or another free port",
+            )
+        )
+    return problems

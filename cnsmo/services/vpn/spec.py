@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the operator writes for a VPN, and what a host announces to it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import enum
+import ipaddress
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from cnsmo.model.names import ALL, Address, Group, IPNetwork, Label, Network
+
+DAY = 86400
+
+
+class Topology(enum.StrEnum):
+    """Who talks to whom directly."""
+
+    MESH = "mesh"
+    """Every pair that can, directly."""
+    HUB = "hub"
+    """Everybody through the hosts of the group ``hub``."""
+
+
+class Route(BaseModel):
+    """A subnet outside the VPN that its members reach through one of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subnet: Network = Field(description="The subnet, as 192.168.7.0/24.")
+    via: Label = Field(description="Name of the member that forwards to it.")
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class VpnSpec(BaseModel):
+    """One VPN: an encrypted network that hosts of the deployment join."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cidr: Annotated[tuple[Network, ...], BeforeValidator(_as_list)] = Field(
+        min_length=1,
+        max_length=2,
+        description="The VPN's own network: one IPv4 network, one IPv6 network, or one of each.",
+    )
+    topology: Topology = Field(
+        Topology.MESH,
+        description="mesh: every pair directly where a path exists; hub: through the group hub.",
+    )
+    hub: Group | None = Field(
+        None, description="Group whose hosts carry a hub topology (required there)."
+    )
+    relay: Group | None = Field(
+        None,
+        description="Group whose hosts relay in a mesh between hosts that cannot reach each other.",
+    )
+    members: Annotated[tuple[Group, ...], BeforeValidator(_as_list)] = Field(
+        (ALL,), min_length=1, description="Groups whose hosts belong to the VPN."
+    )
+    listen_port: int = Field(51820, ge=1, le=65535, description="UDP port on every member.")
+    keepalive: int = Field(
+        25,
+        ge=1,
+        le=3600,
+        description="Seconds between the packets with which a host behind NAT keeps its way open.",
+    )
+    mtu: int | None = Field(
+        None,
+        ge=576,
+        le=65455,
+        description="Bytes; left out, each host works it out from its underlay.",
+    )
+    driver: Label = Field("wireguard", description="Which driver realises it.")
+    routes: tuple[Route, ...] = Field(
+        (), max_length=1000, description="Subnets reachable through a member."
+    )
+    driver_options: dict[Label, bool | int | str] = Field(
+        default_factory=dict, description="What only this driver knows; the driver's page says."
+    )
+    quarantine: int = Field(
+        3600,
+        ge=0,
+        le=30 * DAY,
+        description="Seconds for which the address of a removed host is not given to another.",
+    )
+    rotate_after: int = Field(
+        30 * DAY,
+        ge=0,
+        le=3650 * DAY,
+        description="Seconds after which a host replaces its key by itself; 0: only on command.",
+    )
+
+    @property
+    def pools(self) -> tuple[IPNetwork, ...]:
+        """The VPN's networks."""
+        return tuple(ipaddress.ip_network(text) for text in self.cidr)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> VpnSpec:
+        if len({pool.version for pool in self.pools}) != len(self.pools):
+            raise ValueError("cidr: at most one network of each IP version")
+        for pool in self.pools:
+            if pool.num_addresses < 4:
+                raise ValueError(f"cidr: {pool} has no room for two hosts")
+            if pool.is_multicast or pool.is_loopback or pool.is_unspecified or pool.is_link_local:
+                raise ValueError(f"cidr: {pool} cannot be used for hosts; take a private network")
+        if self.topology is Topology.HUB and self.hub is None:
+            raise ValueError("topology 'hub' needs the key hub: a group")
+        if self.topology is Topology.MESH and self.hub is not None:
+            raise ValueError("the key hub needs topology: hub (in a mesh, use relay)")
+        if self.topology is Topology.HUB and self.relay is not None:
+            raise ValueError("the key relay is for topology: mesh; in a hub topology all is relayed")
+        if any(pool.version == 6 for pool in self.pools) and self.mtu and self.mtu < 1280:
+            raise ValueError("mtu: IPv6 needs at least 1280 (RFC 8200)")
+        for route in self.routes:
+            if ipaddress.ip_network(route.subnet).prefixlen == 0:
+                raise ValueError("routes: a default route through the VPN is not supported")
+        return self
+
+
+def check_key(value: str) -> str:
+    """Return value when it is a Curve25519 key as wg(8) writes it: 32 bytes in base64."""
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != 32 or base64.b64encode(raw).decode() != value:
+        raise ValueError("not a WireGuard key: 32 bytes in base64 are expected")
+    return value
+
+
+WireguardKey = Annotated[str, AfterValidator(check_key)]
+Fingerprint = Annotated[str, Field(pattern=r"^([0-9A-F]{2}:){31}[0-9A-F]{2}$")]
+"""SHA-256 of a certificate as openssl x509 -fingerprint writes it."""
+
+
+class VpnAnnouncement(BaseModel):
+    """What a host says to the other members: public halves only.
+
+    ``next_*`` is announced ahead of a replacement, so that nobody is surprised by it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    driver: Label
+    public_key: WireguardKey | None = None
+    next_public_key: WireguardKey | None = None
+    fingerprint: Fingerprint | None = None
+    next_fingerprint: Fingerprint | None = None
+
+
+class VpnMember(VpnAnnouncement):
+    """A host's row in a VPN: its announcement, and the addresses that the core gave it."""
+
+    addresses: tuple[Address, ...]

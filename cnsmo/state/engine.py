@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The database engine, through oslo.db, from the options of the group ``[database]``."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+from oslo_config import cfg
+from oslo_db import exception as db_exc
+from oslo_db.sqlalchemy import engines
+
+from cnsmo.model.errors import Unavailable
+
+SQLITE_BUSY_SECONDS = 30
+
+
+def make_engine(conf: cfg.ConfigOpts) -> sa.Engine:
+    """An engine for ``[database] connection``; nothing is connected yet."""
+    group = conf.database
+    return engine_for(
+        group.connection,
+        max_pool_size=group.max_pool_size,
+        max_overflow=group.max_overflow,
+        pool_timeout=group.pool_timeout,
+        connection_recycle_time=group.connection_recycle_time,
+    )
+
+
+def engine_for(url: str, **options: int | None) -> sa.Engine:
+    """An engine for a URL. SQLite: write-ahead log, foreign keys, waits for a rival writer."""
+    parsed = sa.make_url(url)
+    sqlite = parsed.get_backend_name() == "sqlite"
+    if sqlite and "timeout" not in parsed.query:
+        parsed = parsed.update_query_dict({"timeout": str(SQLITE_BUSY_SECONDS)})
+    engine: sa.Engine = engines.create_engine(
+        parsed.render_as_string(hide_password=False), sqlite_fk=True, max_retries=0, **options
+    )
+    if sqlite:
+        sa.event.listen(engine, "connect", _write_ahead)
+    return engine
+
+
+@contextlib.contextmanager
+def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction; committed at the end, rolled back by any exception.
+
+    :raises Unavailable: when the database does not answer.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except (db_exc.DBConnectionError, sa.exc.TimeoutError) as exc:
+        raise Unavailable("the database does not answer; is it running and reachable?") from exc
+
+
+def utc_now() -> datetime.datetime:
+    """The core's clock, UTC, as the database stores it: without a zone."""
+    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+
+
+def aware(moment: datetime.datetime) -> datetime.datetime:
+    """A stored time as everybody else sees it: in UTC, and saying so."""
+    return moment.replace(tzinfo=datetime.UTC)
+
+
+def _write_ahead(connection: sa.engine.interfaces.DBAPIConnection, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.close()

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The System State: write, and ask what changed since.
+
+A write locks its deployment's row first, takes revision + 1 and stamps every row it changes, in one
+transaction: commit order is revision order. ``changes(since)`` is one statement, so it sees one
+commit and all before it: no reader ever misses the last version of a row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Callable, Collection, Iterable
+from typing import Generic, TypeVar
+
+import sqlalchemy as sa
+from oslo_db import api as db_api
+from oslo_db import exception as db_exc
+
+from cnsmo.model.errors import Conflict, NotFound
+from cnsmo.model.resource import Changes, Row, View
+from cnsmo.state.engine import aware, transaction, utc_now
+from cnsmo.state.tables import DEPLOYMENTS, RESOURCES
+from cnsmo.state.writer import Writer, to_row
+
+T = TypeVar("T")
+DEADLOCK_RETRIES = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Deployment:
+    """A deployment's own row."""
+
+    id: int
+    name: str
+    revision: int
+    purged: int
+    created_at: datetime.datetime
+    observe_at: datetime.datetime | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Written(Generic[T]):
+    """What a write left behind."""
+
+    value: T
+    revision: int
+    rows: list[Row]
+
+
+class Store:
+    """Deployments and their revisioned rows, in any database that oslo.db speaks."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+
+    def create(self, name: str) -> Deployment:
+        """Make an empty deployment at revision 0.
+
+        :raises Conflict: when there is one of that name.
+        """
+        try:
+            with transaction(self.engine) as connection:
+                connection.execute(
+                    sa.insert(DEPLOYMENTS).values(
+                        name=name, revision=0, purged=0, created_at=utc_now()
+                    )
+                )
+        except db_exc.DBDuplicateEntry as exc:
+            raise Conflict(f"a deployment {name!r} exists already") from exc
+        return self.deployment(name)
+
+    def delete(self, name: str) -> None:
+        """Forget a deployment with all that belongs to it.
+
+        :raises NotFound: when there is none of that name.
+        """
+        with transaction(self.engine) as connection:
+            done = connection.execute(sa.delete(DEPLOYMENTS).where(DEPLOYMENTS.c.name == name))
+        if not done.rowcount:
+            raise _unknown(name)
+
+    def deployments(self) -> list[Deployment]:
+        """All deployments, by name."""
+        with transaction(self.engine) as connection:
+            records = connection.execute(sa.select(DEPLOYMENTS).order_by(DEPLOYMENTS.c.name))
+            return [_deployment(record) for record in records.mappings()]
+
+    def deployment(self, name: str) -> Deployment:
+        """One deployment.
+
+        :raises NotFound: when there is none of that name.
+        """
+        with transaction(self.engine) as connection:
+            query = sa.select(DEPLOYMENTS).where(DEPLOYMENTS.c.name == name)
+            record = connection.execute(query).mappings().one_or_none()
+        if record is None:
+            raise _unknown(name)
+        return _deployment(record)
+
+    def changes(self, name: str, since: int = 0) -> Changes:
+        """The latest version of each row written after revision ``since``, and tombstones.
+
+        A ``since`` of 0, before the purge horizon, or ahead of the deployment (the database was
+        restored from a backup) gets a snapshot: all live rows and the remembered tombstones.
+        """
+        query = (
+            sa.select(
+                DEPLOYMENTS.c.name.label("deployment"),
+                DEPLOYMENTS.c.revision.label("head"),
+                DEPLOYMENTS.c.purged,
+                RESOURCES,
+            )
+            .select_from(
+                DEPLOYMENTS.outerjoin(
+                    RESOURCES,
+                    sa.and_(
+                        RESOURCES.c.deployment_id == DEPLOYMENTS.c.id,
+                        sa.or_(
+                            RESOURCES.c.revision > since,
+                            DEPLOYMENTS.c.purged > since,
+                            DEPLOYMENTS.c.revision < since,
+                        ),
+                    ),
+                )
+            )
+            .where(DEPLOYMENTS.c.name == name)
+            .order_by(RESOURCES.c.revision, RESOURCES.c.kind, RESOURCES.c.name)
+        )
+        with transaction(self.engine) as connection:
+            records = list(connection.execute(query).mappings())
+        if not records:
+            raise _unknown(name)
+        first = records[0]
+        return Changes(
+            deployment=name,
+            head=first["head"],
+            snapshot=not 0 < since <= first["head"] or since < first["purged"],
+            rows=[to_row(record) for record in records if record["kind"] is not None],
+        )
+
+    def state_of(self, deployment_id: int, kind: str, name: str) -> str | None:
+        """The key ``state`` of a live row's body; None when there is no such row."""
+        query = sa.select(RESOURCES.c.body).where(
+            RESOURCES.c.deployment_id == deployment_id,
+            RESOURCES.c.kind == kind,
+            RESOURCES.c.name == name,
+            RESOURCES.c.deleted.is_(False),
+        )
+        with transaction(self.engine) as connection:
+            body = connection.execute(query).scalar_one_or_none()
+        return body["state"] if body else None
+
+    def view(
+        self, name: str, kinds: Collection[str] | None = None, granted: Iterable[str] = ()
+    ) -> View:
+        """A consistent view over a deployment, or over some kinds of its rows."""
+        changes = self.changes(name)
+        rows = [row for row in changes.rows if kinds is None or row.kind in kinds]
+        return View(name, changes.head, rows, now=aware(utc_now()), granted=granted)
+
+    def write(self, name: str, author: str, work: Callable[[Writer], T]) -> Written[T]:
+        """Run ``work`` inside one write; all that it changes gets one new revision, or nothing.
+
+        ``work`` may run several times (the database chose it as a deadlock's victim); what it
+        raises rolls everything back.
+
+        :raises NotFound: when there is no deployment of that name.
+        """
+
+        @db_api.wrap_db_retry(
+            max_retries=DEADLOCK_RETRIES, retry_interval=0.01, inc_retry_interval=True,
+            max_retry_interval=0.5, retry_on_deadlock=True, jitter=True,
+        )  # fmt: skip
+        def attempt() -> Written[T]:
+            with transaction(self.engine) as connection:
+                writer = _lock(connection, name, author)
+                value = work(writer)
+                rows = writer.changed
+                return Written(value, writer.flush(), rows)
+
+        done: Written[T] = attempt()
+        return done
+
+    def purge(self, name: str, older_than: datetime.timedelta) -> int:
+        """Forget tombstones older than that; readers from before get a snapshot.
+
+        :return: how many were forgotten.
+        """
+        with transaction(self.engine) as connection:
+            writer = _lock(connection, name, "purge")
+            where = sa.and_(
+                RESOURCES.c.deployment_id == writer.deployment_id,
+                RESOURCES.c.deleted.is_(True),
+                RESOURCES.c.updated_at < writer.now - older_than,
+            )
+            horizon = connection.scalar(sa.select(sa.func.max(RESOURCES.c.revision)).where(where))
+            if horizon is None:
+                return 0
+            done = connection.execute(sa.delete(RESOURCES).where(where))
+            connection.execute(
+                sa.update(DEPLOYMENTS)
+                .where(DEPLOYMENTS.c.id == writer.deployment_id)
+                .values(purged=sa.case((DEPLOYMENTS.c.purged > horizon, DEPLOYMENTS.c.purged),
+                                       else_=horizon))
+            )  # fmt: skip
+            return int(done.rowcount)
+
+
+def _lock(connection: sa.Connection, name: str, author: str) -> Writer:
+    """Lock a deployment's row: an UPDATE that changes nothing does so in every database."""
+    connection.execute(
+        sa.update(DEPLOYMENTS)
+        .where(DEPLOYMENTS.c.name == name)
+        .values(revision=DEPLOYMENTS.c.revision)
+    )
+    query = sa.select(DEPLOYMENTS.c.id, DEPLOYMENTS.c.revision).where(DEPLOYMENTS.c.name == name)
+    record = connection.execute(query).one_or_none()
+    if record is None:
+        raise _unknown(name)
+    return Writer(connection, record.id, name, record.revision, author, utc_now())
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"there is no deployment {name!r}; 'cnsmo-manage deployment list' shows all")
+
+
+def _deployment(record: sa.RowMapping) -> Deployment:
+    return Deployment(
+        id=record["id"],
+        name=record["name"],
+        revision=record["revision"],
+        purged=record["purged"],
+        created_at=aware(record["created_at"]),
+        observe_at=aware(record["observe_at"]) if record["observe_at"] else None,
+    )

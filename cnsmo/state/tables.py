@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of the System State, as of the newest migration (a test compares the two)."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+METADATA = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+TIME = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+"""UTC, without a zone, with microseconds everywhere."""
+
+
+def _deployment(**kwargs: bool) -> sa.Column[int]:
+    return sa.Column(
+        "deployment_id",
+        sa.Integer,
+        sa.ForeignKey("deployments.id", ondelete="CASCADE"),
+        nullable=False,
+        **kwargs,
+    )
+
+
+DEPLOYMENTS = sa.Table(
+    "deployments",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("name", sa.String(63), nullable=False, unique=True),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("purged", sa.BigInteger, nullable=False),
+    sa.Column("observe_at", TIME, nullable=True),
+    sa.Column("created_at", TIME, nullable=False),
+)
+"""``purged``: tombstones up to this revision may be gone. ``observe_at``: an operator looks."""
+
+RESOURCES = sa.Table(
+    "resources",
+    METADATA,
+    _deployment(primary_key=True),
+    sa.Column("kind", sa.String(63), primary_key=True),
+    sa.Column("name", sa.String(190), primary_key=True),
+    sa.Column("owner", sa.String(63), nullable=False),
+    sa.Column("author", sa.String(190), nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("deleted", sa.Boolean(create_constraint=False), nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("updated_at", TIME, nullable=False),
+    sa.Index(None, "deployment_id", "revision"),
+)
+
+IDENTITIES = sa.Table(
+    "identities",
+    METADATA,
+    sa.Column("id", sa.String(36), primary_key=True),
+    _deployment(),
+    sa.Column("host", sa.String(63), nullable=False),
+    sa.Column("secret_hash", sa.String(64), nullable=False),
+    sa.Column("nonce_hash", sa.String(64), nullable=False),
+    sa.Column("joined_at", TIME, nullable=False),
+    sa.Column("revoked_at", TIME, nullable=True),
+    sa.Index(None, "deployment_id", "host"),
+)
+"""Who a host is on the bus. ``nonce_hash``: recognises the repetition of a join."""
+
+AGENTS = sa.Table(
+    "agents",
+    METADATA,
+    _deployment(primary_key=True),
+    sa.Column("host", sa.String(63), primary_key=True),
+    sa.Column("service", sa.String(63), primary_key=True),
+    sa.Column("applied_revision", sa.BigInteger, nullable=False),
+    sa.Column("heartbeat_at", TIME, nullable=False),
+    sa.Column("observation", sa.JSON, nullable=True),
+    sa.Column("observed_at", TIME, nullable=True),
+)
+"""What is frequent and nobody compiles from; an agent's state is a row of RESOURCES."""
+
+JOIN_TOKENS = sa.Table(
+    "join_tokens",
+    METADATA,
+    sa.Column("id", sa.String(36), primary_key=True),
+    _deployment(),
+    sa.Column("groups", sa.JSON, nullable=False),
+    sa.Column("secret_hash", sa.String(64), nullable=False),
+    sa.Column("expires_at", TIME, nullable=False),
+    sa.Column("uses_left", sa.Integer, nullable=False),
+    sa.Column("revoked_at", TIME, nullable=True),
+    sa.Column("created_at", TIME, nullable=False),
+    sa.Index(None, "deployment_id"),
+)
