@@ -109,7 +109,7 @@ class Worker:
     def _fetch(self) -> Changes:
         changes = self._client.sync(self._replica.revision)
         self._replica.update(changes)
-        if self._replica.saved_revision != self._replica.revision:
+        if any(row.kind != AGENT for row in changes.rows) or self._disk_trouble:
             self._save()
         own = [
             row.revision

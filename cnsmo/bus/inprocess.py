@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from queue import Empty
 from typing import Any
 
@@ -19,7 +20,7 @@ ALIAS = "cnsmo"
 
 
 class _Arrivals:
-    """Counts publications, and wakes who waits for the next."""
+    """Counts what arrived for one listener, and wakes it."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -35,31 +36,67 @@ class _Arrivals:
             return self._condition.wait_for(lambda: self.count > seen, timeout)
 
 
-ARRIVALS = _Arrivals()
+class _Audience:
+    """Which listeners consume which queue; those that are gone drop out by themselves."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listeners: dict[str, weakref.WeakSet[_Arrivals]] = {}
+
+    def add(self, queue: str, listener: _Arrivals) -> None:
+        with self._lock:
+            self._listeners.setdefault(queue, weakref.WeakSet()).add(listener)
+
+    def announce(self, queue: str) -> None:
+        with self._lock:
+            listeners = list(self._listeners.get(queue, ()))
+        for listener in listeners:
+            listener.announce()
+
+    def drop(self, queue: str) -> None:
+        with self._lock:
+            self._listeners.pop(queue, None)
+
+
+AUDIENCE = _Audience()
 
 
 class Channel(memory.Channel):  # type: ignore[misc]
-    """Announces what it publishes."""
+    """Tells a queue's listeners that something was published to it."""
 
     queues: dict[str, Any] = {}
 
+    def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> None:
+        """Register a consumer."""
+        AUDIENCE.add(queue, self.connection.arrivals)
+        super().basic_consume(queue, *args, **kwargs)
+        self.connection.arrivals.announce()
+
     def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
         super()._put(queue, message, **kwargs)
-        ARRIVALS.announce()
+        AUDIENCE.announce(queue)
 
     def _put_fanout(
         self, exchange: str, message: Any, routing_key: str | None = None, **kwargs: Any
     ) -> None:
-        super()._put_fanout(exchange, message, routing_key, **kwargs)
-        ARRIVALS.announce()
+        for queue in self._lookup(exchange, routing_key):
+            self._put(queue, message)
+
+    def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
+        super()._delete(queue, *args, **kwargs)
+        AUDIENCE.drop(queue)
 
 
 class Transport(memory.Transport):  # type: ignore[misc]
-    """Waits for announcements."""
+    """Waits for what is published to the queues that it consumes."""
 
     Channel = Channel
     global_state = virtual.BrokerState()
     driver_name = ALIAS
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        super().__init__(client, **kwargs)
+        self.arrivals = _Arrivals()
 
     def drain_events(self, connection: Any, timeout: float | None = None) -> None:
         """Deliver one message, waiting up to timeout seconds for it.
@@ -68,12 +105,12 @@ class Transport(memory.Transport):  # type: ignore[misc]
         """
         until = None if timeout is None else time.monotonic() + timeout
         while True:
-            seen = ARRIVALS.count
+            seen = self.arrivals.count
             try:
                 self.cycle.get(self._deliver, timeout=timeout)
             except Empty:
                 left = None if until is None else until - time.monotonic()
-                if (left is not None and left <= 0) or not ARRIVALS.wait_beyond(seen, left):
+                if (left is not None and left <= 0) or not self.arrivals.wait_beyond(seen, left):
                     raise TimeoutError from None
             else:
                 return

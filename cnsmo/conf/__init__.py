@@ -42,11 +42,12 @@ def load(argv: Sequence[str] | None = None, program: str = "cnsmo") -> None:
 
 QUIET = [
     "amqp=WARN",
-    "kombu=WARN",
+    "kombu=ERROR",
     "sqlalchemy=WARN",
     "alembic=WARN",
     "oslo.messaging=WARN",
     "oslo_messaging=WARN",
+    "oslo.messaging._drivers.impl_rabbit=ERROR",
     "stevedore=WARN",
     "futurist=WARN",
     "cotyledon=INFO",

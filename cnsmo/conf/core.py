@@ -5,13 +5,6 @@ from oslo_config import cfg
 
 GROUP = "core"
 OPTS = [
-    cfg.IntOpt(
-        "workers",
-        default=8,
-        min=1,
-        max=256,
-        help="Threads that answer calls in one core process.",
-    ),
     cfg.FloatOpt(
         "hint_interval",
         default=0.05,

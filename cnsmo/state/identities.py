@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from cnsmo.model.errors import Conflict, Denied, Removed
 from cnsmo.state.engine import transaction
-from cnsmo.state.secrets import digest, matches, new_id, new_secret
+from cnsmo.state.secrets import derived, digest, matches, new_id
 from cnsmo.state.store import Store
 from cnsmo.state.tables import DEPLOYMENTS, IDENTITIES
 from cnsmo.state.writer import Writer
@@ -72,20 +72,14 @@ class Identities:
 
 
 def repeated(writer: Writer, host: str, nonce: str) -> Issued | None:
-    """The identity that an earlier try of the same join made, with a new secret.
+    """The identity that an earlier try of the same join made: its answer was lost on its way.
 
-    The answer to the first try was lost on its way; without this the host could never join.
+    The secret is derived from the nonce, so that tries that overtake each other all agree.
     """
     record = _living(writer, host)
     if record is None or not matches(nonce, record.nonce_hash):
         return None
-    secret = new_secret()
-    writer.connection.execute(
-        sa.update(IDENTITIES)
-        .where(IDENTITIES.c.id == record.id)
-        .values(secret_hash=digest(secret))
-    )
-    return Issued(record.id, secret, repeated=True)
+    return Issued(record.id, derived(nonce, record.id), repeated=True)
 
 
 def issue(writer: Writer, host: str, nonce: str) -> Issued:
@@ -98,7 +92,8 @@ def issue(writer: Writer, host: str, nonce: str) -> Issued:
             f"a host named {host!r} is already in deployment {writer.deployment!r}: choose another "
             f"name ([agent] host), or remove the old one first ('cnsmo-manage host remove {host}')"
         )
-    ident, secret = new_id("h"), new_secret()
+    ident = new_id("h")
+    secret = derived(nonce, ident)
     writer.connection.execute(
         sa.insert(IDENTITIES).values(
             id=ident,

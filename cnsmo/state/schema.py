@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -11,8 +13,12 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from cnsmo.model.errors import SchemaMismatch
+from cnsmo.model.errors import SchemaMismatch, Unavailable
 from cnsmo.state.engine import transaction
+
+LOCK_NAME = "cnsmo-schema"
+LOCK_NUMBER = int.from_bytes(b"cnsmo")
+LOCK_SECONDS = 60
 
 
 def current(engine: sa.Engine) -> str | None:
@@ -30,9 +36,9 @@ def newest() -> str:
 
 
 def upgrade(engine: sa.Engine, to: str = "head") -> None:
-    """Migrate the database. Two that do so at once: the second waits or finds it done."""
+    """Migrate the database. Two that do so at once: the second waits, and finds it done."""
     config = _config()
-    with transaction(engine) as connection:
+    with transaction(engine) as connection, _alone(connection):
         config.attributes["connection"] = connection
         command.upgrade(config, to)
 
@@ -48,6 +54,28 @@ def check(engine: sa.Engine) -> None:
             f"the database has schema {have or '(none)'}, this release needs {need}: "
             "run 'cnsmo-manage db upgrade'"
         )
+
+
+@contextlib.contextmanager
+def _alone(connection: sa.Connection) -> Iterator[None]:
+    """Keep other migrations of the same database out until the end of the transaction.
+
+    :raises Unavailable: when another one takes too long.
+    """
+    match connection.dialect.name:
+        case "sqlite":  # its one write lock, before anything is read
+            connection.execute(sa.text("PRAGMA user_version = 0"))
+            yield
+        case "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_NUMBER)))
+            yield
+        case _:  # MariaDB and MySQL commit at each DDL statement: the lock is the session's
+            if not connection.scalar(sa.select(sa.func.get_lock(LOCK_NAME, LOCK_SECONDS))):
+                raise Unavailable("another migration of this database does not end")
+            try:
+                yield
+            finally:
+                connection.execute(sa.select(sa.func.release_lock(LOCK_NAME)))
 
 
 def _config() -> Config:

@@ -23,6 +23,11 @@ def new_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
+def derived(nonce: str, ident: str) -> str:
+    """The secret that belongs to an identity, from the chance that the agent contributed."""
+    return hmac.new(nonce.encode(), ident.encode(), hashlib.sha256).hexdigest()
+
+
 def digest(secret: str) -> str:
     """What is stored of a secret."""
     return hashlib.sha256(secret.encode()).hexdigest()

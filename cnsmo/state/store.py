@@ -4,12 +4,16 @@
 A write locks its deployment's row first, takes revision + 1 and stamps every row it changes, in one
 transaction: commit order is revision order. ``changes(since)`` is one statement, so it sees one
 commit and all before it: no reader ever misses the last version of a row.
+
+SQLite has one write lock and no queue for it (who waits, polls): threads of one process line up here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import threading
 from collections.abc import Callable, Collection, Iterable
 from typing import Generic, TypeVar
 
@@ -53,6 +57,8 @@ class Store:
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
+        sqlite = engine.dialect.name == "sqlite"
+        self._turn = threading.Lock() if sqlite else contextlib.nullcontext()
 
     def create(self, name: str) -> Deployment:
         """Make an empty deployment at revision 0.
@@ -173,7 +179,7 @@ class Store:
             max_retry_interval=0.5, retry_on_deadlock=True, jitter=True,
         )  # fmt: skip
         def attempt() -> Written[T]:
-            with transaction(self.engine) as connection:
+            with self._turn, transaction(self.engine) as connection:
                 writer = _lock(connection, name, author)
                 value = work(writer)
                 rows = writer.changed
@@ -187,7 +193,7 @@ class Store:
 
         :return: how many were forgotten.
         """
-        with transaction(self.engine) as connection:
+        with self._turn, transaction(self.engine) as connection:
             writer = _lock(connection, name, "purge")
             where = sa.and_(
                 RESOURCES.c.deployment_id == writer.deployment_id,

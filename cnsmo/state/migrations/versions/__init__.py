@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The migrations, one module each.
+"""The migrations, one module each."""
