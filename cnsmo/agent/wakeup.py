@@ -71,7 +71,7 @@ class Backoff:
 
     def pause(self) -> float:
         """Seconds to wait before the next try: 50 to 100 % of the current bound."""
-        pause = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # nosec B311
+        pause = self._next * random.uniform(0.5, 1.0)  # nosec B311
         self._next = min(self._next * 2, self._longest)
         return pause
 
@@ -82,4 +82,4 @@ class Backoff:
 
 def jittered(seconds: float) -> float:
     """70 to 130 % of a period, so that a fleet does not beat in step."""
-    return seconds * random.uniform(0.7, 1.3)  # noqa: S311  # nosec B311
+    return seconds * random.uniform(0.7, 1.3)  # nosec B311

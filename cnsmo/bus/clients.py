@@ -26,11 +26,14 @@ class _Client:
     """Calls a topic of the core and opens the answers."""
 
     def __init__(
-        self, conf: cfg.ConfigOpts, topic: str, version: str, context: dict[str, Any], timeout: float
+        self,
+        conf: cfg.ConfigOpts,
+        topic: str,
+        version: str,
+        context: dict[str, Any],
+        timeout: float,
     ) -> None:
-        target = oslo_messaging.Target(
-            topic=topic, version=version, exchange=transport.EXCHANGE
-        )
+        target = oslo_messaging.Target(topic=topic, version=version, exchange=transport.EXCHANGE)
         self._rpc = oslo_messaging.get_rpc_client(
             transport.calls(conf), target, timeout=timeout, retry=RETRIES
         )
@@ -101,9 +104,7 @@ class CoreClient(_Client):
 
     def heartbeat(self, beat: msg.Heartbeat) -> msg.HeartbeatAnswer:
         """Give a sign of life, and learn what was missed."""
-        return _as(
-            msg.HeartbeatAnswer, self._call("heartbeat", beat=beat.model_dump(mode="json"))
-        )
+        return _as(msg.HeartbeatAnswer, self._call("heartbeat", beat=beat.model_dump(mode="json")))
 
     def leave(self) -> None:
         """Leave the deployment for good."""
@@ -167,9 +168,7 @@ class OperatorClient(_Client):
 
     def apply(self, document: str, base_revision: int | None = None) -> msg.Plan:
         """Apply a document, unless operators changed something after base_revision."""
-        return _as(
-            msg.Plan, self._call("apply", document=document, base_revision=base_revision)
-        )
+        return _as(msg.Plan, self._call("apply", document=document, base_revision=base_revision))
 
     def host_list(self, deployment: str) -> list[msg.HostStatus]:
         """All hosts with their agents."""
@@ -185,24 +184,18 @@ class OperatorClient(_Client):
 
     def member_list(self, deployment: str, service: str, instance: str) -> dict[str, Row]:
         """What hosts announced to an instance, by host."""
-        found = self._call(
-            "member_list", deployment=deployment, service=service, instance=instance
-        )
+        found = self._call("member_list", deployment=deployment, service=service, instance=instance)
         return {host: Row.model_validate(row) for host, row in found.items()}
 
     def service_delete(self, deployment: str, service: str, instance: str) -> int:
         """Remove a declared instance; the revision that holds it."""
         return int(
-            self._call(
-                "service_delete", deployment=deployment, service=service, instance=instance
-            )
+            self._call("service_delete", deployment=deployment, service=service, instance=instance)
         )
 
     def renew(self, deployment: str, service: str, instance: str) -> int:
         """Ask all members of an instance for new keys; the revision that holds it."""
-        return int(
-            self._call("renew", deployment=deployment, service=service, instance=instance)
-        )
+        return int(self._call("renew", deployment=deployment, service=service, instance=instance))
 
     def look(self, deployment: str) -> None:
         """Ask all agents for fresh observations."""

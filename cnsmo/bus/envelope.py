@@ -38,7 +38,7 @@ def answers(method: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
             if exc.__traceback__ is not None and exc.__traceback__.tb_next is None:
                 return _error(InvalidRequest.code, f"{method.__name__}: wrong arguments", {})
             return _incident(method.__name__)
-        except Exception:
+        except Exception:  # noqa: BLE001  # reported under a number, by _incident
             return _incident(method.__name__)
 
     return wrapped
@@ -60,7 +60,7 @@ def opened(answer: Any) -> Any:
 def _incident(method: str) -> dict[str, Any]:
     """Log an unforeseen exception under a number, and tell the caller only the number."""
     number = secrets.token_hex(4)
-    LOG.exception("incident %s in %s", number, method)
+    LOG.error("incident %s in %s", number, method, exc_info=True)
     return _error(
         CnsmoError.code, f"internal error in {method}; the core's log has incident {number}", {}
     )

@@ -120,15 +120,17 @@ def _plan(document: Document, view: View) -> Plan:
     if problems:
         raise invalid(problems)
     present = {
-        (service, row.name): row.body for service in registry.services() for row in view.rows(service)
+        (service, row.name): row.body
+        for service in registry.services()
+        for row in view.rows(service)
     }
     changes = []
-    for service, name in sorted({*wanted, *present}):
-        before, spec = present.get((service, name)), wanted.get((service, name))
+    for kind, name in sorted({*wanted, *present}):
+        before, spec = present.get((kind, name)), wanted.get((kind, name))
         if before != spec:
             action = "add" if before is None else "remove" if spec is None else "change"
             changes.append(
-                RowChange(action=action, kind=service, name=name, before=before, after=spec)
+                RowChange(action=action, kind=kind, name=name, before=before, after=spec)
             )
     return Plan(
         deployment=document.deployment,

@@ -180,9 +180,7 @@ class OperatorEndpoints:
         return self._inspect.members(deployment, service, instance)
 
     @answers
-    def service_delete(
-        self, ctxt: Context, deployment: str, service: str, instance: str
-    ) -> int:
+    def service_delete(self, ctxt: Context, deployment: str, service: str, instance: str) -> int:
         """See Declare.delete."""
         return self._declare.delete(deployment, service, instance, _author(ctxt))
 

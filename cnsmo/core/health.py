@@ -49,8 +49,8 @@ class Health:
             for deployment, host, service in self._core.liveness.silent(self._core.alive_within):
                 self._mark_down(deployment, host, service)
         keep = datetime.timedelta(seconds=self._core.conf.core.purge_after)
-        for deployment in self._core.store.deployments():
-            self._core.store.purge(deployment.name, keep)
+        for found in self._core.store.deployments():
+            self._core.store.purge(found.name, keep)
 
     def _mark_down(self, deployment: str, host: str, service: str) -> None:
         def work(writer: Writer) -> None:

@@ -49,9 +49,7 @@ class Inspect:
         signs = self._core.liveness.signs(deployment)
         return [self._host(view, signs, host) for host in view.hosts.values()]
 
-    def _host(
-        self, view: View, signs: dict[tuple[str, str], Sign], host: Host
-    ) -> msg.HostStatus:
+    def _host(self, view: View, signs: dict[tuple[str, str], Sign], host: Host) -> msg.HostStatus:
         agents = []
         for row in view.rows(AGENT):
             if row.name.startswith(joined(host.name, "")):

@@ -47,9 +47,7 @@ class Membership:
             else:
                 groups = tokens.use(writer, request.token)
                 issued = identities.issue(writer, request.host, request.nonce)
-            writer.put(
-                HOST, request.host, _host_body(issued.id, groups, request.facts), owner=CORE
-            )
+            writer.put(HOST, request.host, _host_body(issued.id, groups, request.facts), owner=CORE)
             for service in request.services:
                 registry.service(service)
                 self._core.liveness.observed(

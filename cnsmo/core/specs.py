@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import difflib
-import types
+import inspect
 import typing
 from typing import Any
 
@@ -53,7 +53,7 @@ def _driver(document: Document, service: str, name: str, spec: BaseModel) -> lis
 def _problem(
     document: Document, service: str, name: str, model: type[BaseModel], error: ErrorDetails
 ) -> Problem:
-    inner = tuple(part for part in error["loc"] if isinstance(part, str | int))
+    inner = error["loc"]
     path = (service, name, *inner)
     while len(path) > 2 and path not in document.lines and error["type"] != "missing":
         path = path[:-1]
@@ -85,10 +85,8 @@ def _keys(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
 
 
 def _models(annotation: Any) -> typing.Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        if issubclass(annotation, BaseModel):
-            yield annotation
-        return
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
     for argument in typing.get_args(annotation):
         yield from _models(argument)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -164,7 +164,7 @@ class _Reader:
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*path, i)) for i, item in enumerate(node.value)]
-        return _scalar(node)
+        return _scalar(cast("yaml.ScalarNode", node))
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -241,9 +241,7 @@ def _problem(
     return Problem(path=_shown(path), line=line, column=column, message=message, remedy=remedy)
 
 
-def _nearest(
-    lines: dict[Path, tuple[int, int]], path: Path
-) -> tuple[int | None, int | None]:
+def _nearest(lines: dict[Path, tuple[int, int]], path: Path) -> tuple[int | None, int | None]:
     while path and path not in lines:
         path = path[:-1]
     return lines.get(path, (None, None))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The errors of CNSMO: each one speaks to the person who caused it.
 
-A message says what is wrong, where, and what would be right. ``code`` is stable and travels over the
-bus, so that a client raises the same class that the core raised.
+A message says what is wrong, where, and what would be right. ``code`` is stable and travels over
+the bus, so that a client raises the same class that the core raised.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Denied(CnsmoError):
     code = "denied"
     exit_code = 6
 
-    def __init__(self, message: str = "not allowed: unknown or wrong credentials", **details: Any):
+    def __init__(
+        self, message: str = "not allowed: unknown or wrong credentials", **details: Any
+    ) -> None:
         super().__init__(message, **details)
 
 

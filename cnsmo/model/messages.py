@@ -73,7 +73,8 @@ class HeartbeatAnswer(Message):
 
     ``head``: the deployment's revision. ``confirmed``: the revision that every agent of the
     deployment that is not down has applied. ``observe_at``: an operator wants observations that
-    are not older than that, by the core's clock. ``forgotten``: services whose state the core does not have: report again.
+    are not older than that, by the core's clock. ``forgotten``: services whose state the core does
+    not have: report again.
     """
 
     head: int

@@ -107,9 +107,7 @@ class View:
     def hosts(self) -> dict[str, Host]:
         """All hosts by name, in the order of their names."""
         if self._hosts is None:
-            self._hosts = {
-                row.name: Host(name=row.name, **row.body) for row in self.rows(HOST)
-            }
+            self._hosts = {row.name: Host(name=row.name, **row.body) for row in self.rows(HOST)}
         return self._hosts
 
     @property
@@ -122,9 +120,7 @@ class View:
         """Hosts that belong to at least one of the groups; ``all`` is every host."""
         wanted = frozenset(groups)
         return {
-            name: host
-            for name, host in self.hosts.items()
-            if ALL in wanted or wanted & host.groups
+            name: host for name, host in self.hosts.items() if ALL in wanted or wanted & host.groups
         }
 
     def members(self, service: str, instance: str) -> dict[str, Row]:

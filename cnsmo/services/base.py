@@ -179,9 +179,7 @@ class NetworkService(abc.ABC):
     def units(self, view: View, host: str) -> list[Unit]:
         """The units of this host, whether it has announced itself to them or not; pure."""
 
-    def admit(
-        self, view: View, instance: str, host: str, announced: BaseModel
-    ) -> dict[str, Any]:
+    def admit(self, view: View, instance: str, host: str, announced: BaseModel) -> dict[str, Any]:
         """Core side: complete a host's announcement (allocate its address); pure over the view.
 
         The view holds the service's own kinds (with tombstones) and the hosts.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from stevedore import DriverManager, ExtensionManager
 from stevedore.exception import NoMatches
@@ -72,8 +72,7 @@ def driver_class(service_name: str, name: str) -> type[Driver[Any]]:
         raise DriverUnavailable(
             f"no driver {ascii(name)} for {service_name} is installed here; there are: {known}"
         ) from exc
-    loaded: type[Driver[Any]] = manager.driver
-    return loaded
+    return cast("type[Driver[Any]]", manager.driver)
 
 
 def make_driver(
@@ -85,4 +84,3 @@ def make_driver(
 
 def _raise(_manager: Any, entry_point: Any, error: BaseException) -> None:
     raise ImportError(f"plugin {entry_point.name} ({entry_point.value}): {error}") from error
-

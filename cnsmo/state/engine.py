@@ -36,7 +36,11 @@ def engine_for(url: str, **options: int | None) -> sa.Engine:
     if sqlite and "timeout" not in parsed.query:
         parsed = parsed.update_query_dict({"timeout": str(SQLITE_BUSY_SECONDS)})
     engine: sa.Engine = engines.create_engine(
-        parsed.render_as_string(hide_password=False), sqlite_fk=True, max_retries=0, **options
+        parsed.render_as_string(hide_password=False),
+        sqlite_fk=True,
+        mysql_sql_mode="TRADITIONAL",
+        max_retries=0,
+        **options,
     )
     if sqlite:
         sa.event.listen(engine, "connect", _write_ahead)

@@ -95,9 +95,7 @@ class Liveness:
     def signs(self, deployment: str) -> dict[tuple[str, str], Sign]:
         """All signs of life of a deployment, by host and service."""
         query = (
-            sa.select(AGENTS)
-            .join_from(AGENTS, DEPLOYMENTS)
-            .where(DEPLOYMENTS.c.name == deployment)
+            sa.select(AGENTS).join_from(AGENTS, DEPLOYMENTS).where(DEPLOYMENTS.c.name == deployment)
         )
         with transaction(self._store.engine) as connection:
             return {

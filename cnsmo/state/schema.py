@@ -38,7 +38,7 @@ def newest() -> str:
 def upgrade(engine: sa.Engine, to: str = "head") -> None:
     """Migrate the database. Two that do so at once: the second waits, and finds it done."""
     config = _config()
-    with transaction(engine) as connection, _alone(connection):
+    with _alone(engine) as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, to)
 
@@ -57,25 +57,24 @@ def check(engine: sa.Engine) -> None:
 
 
 @contextlib.contextmanager
-def _alone(connection: sa.Connection) -> Iterator[None]:
-    """Keep other migrations of the same database out until the end of the transaction.
+def _alone(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction during which no other process migrates the same database.
 
-    :raises Unavailable: when another one takes too long.
+    :raises Unavailable: when another migration takes too long.
     """
-    match connection.dialect.name:
-        case "sqlite":  # its one write lock, before anything is read
-            connection.execute(sa.text("PRAGMA user_version = 0"))
-            yield
-        case "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_NUMBER)))
-            yield
-        case _:  # MariaDB and MySQL commit at each DDL statement: the lock is the session's
-            if not connection.scalar(sa.select(sa.func.get_lock(LOCK_NAME, LOCK_SECONDS))):
+    with contextlib.ExitStack() as stack:
+        if engine.dialect.name in ("mysql", "mariadb"):
+            # Commits at each DDL statement: the lock is another session's, given back at the end.
+            keeper = stack.enter_context(transaction(engine))
+            if not keeper.scalar(sa.select(sa.func.get_lock(LOCK_NAME, LOCK_SECONDS))):
                 raise Unavailable("another migration of this database does not end")
-            try:
-                yield
-            finally:
-                connection.execute(sa.select(sa.func.release_lock(LOCK_NAME)))
+            stack.callback(keeper.execute, sa.select(sa.func.release_lock(LOCK_NAME)))
+        connection = stack.enter_context(transaction(engine))
+        if engine.dialect.name == "sqlite":  # its one write lock, before anything is read
+            connection.execute(sa.text("PRAGMA user_version = 0"))
+        elif engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_NUMBER)))
+        yield connection
 
 
 def _config() -> Config:

@@ -5,7 +5,8 @@ A write locks its deployment's row first, takes revision + 1 and stamps every ro
 transaction: commit order is revision order. ``changes(since)`` is one statement, so it sees one
 commit and all before it: no reader ever misses the last version of a row.
 
-SQLite has one write lock and no queue for it (who waits, polls): threads of one process line up here.
+SQLite has one write lock and no queue for it (who waits, polls): the threads of one process line
+up here.
 """
 
 from __future__ import annotations

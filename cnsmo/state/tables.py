@@ -19,13 +19,13 @@ TIME = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 """UTC, without a zone, with microseconds everywhere."""
 
 
-def _deployment(**kwargs: bool) -> sa.Column[int]:
+def _deployment(primary_key: bool = False) -> sa.Column[int]:
     return sa.Column(
         "deployment_id",
         sa.Integer,
         sa.ForeignKey("deployments.id", ondelete="CASCADE"),
         nullable=False,
-        **kwargs,
+        primary_key=primary_key,
     )
 
 

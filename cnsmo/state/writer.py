@@ -148,9 +148,7 @@ class Writer:
             for row in self._select(RESOURCES.c.kind.in_(missing)):
                 self._rows.setdefault((row.kind, row.name), row)
             self._loaded.update(missing)
-        return [
-            row for (kind, _name), row in sorted(self._rows.items()) if row and kind in kinds
-        ]
+        return [row for (kind, _name), row in sorted(self._rows.items()) if row and kind in kinds]
 
     def _select(self, *where: sa.ColumnElement[bool]) -> list[Row]:
         query = sa.select(RESOURCES).where(RESOURCES.c.deployment_id == self.deployment_id, *where)

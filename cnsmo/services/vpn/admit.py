@@ -34,9 +34,7 @@ def allocate(view: View, instance: str, host: str, spec: VpnSpec) -> tuple[str, 
     former = resting.pop(own_name, None)
     wanted = _addresses(row for row in (own, former) if row)
     taken = set(_addresses(live.values())) | set(_addresses(resting.values()))
-    return tuple(
-        str(_pick(pool, wanted, taken, instance, len(resting))) for pool in spec.pools
-    )
+    return tuple(str(_pick(pool, wanted, taken, instance, len(resting))) for pool in spec.pools)
 
 
 def usable(pool: IPNetwork, address: IPAddress) -> bool:
@@ -55,9 +53,7 @@ def _rests(row: Row, spec: VpnSpec, now: datetime.datetime | None) -> bool:
 
 
 def _addresses(rows: Iterable[Row]) -> list[IPAddress]:
-    return [
-        ipaddress.ip_address(text) for row in rows for text in row.body.get("addresses", ())
-    ]
+    return [ipaddress.ip_address(text) for row in rows for text in row.body.get("addresses", ())]
 
 
 def _pick(

@@ -39,6 +39,7 @@ def compile_vpn(view: View, name: str, spec: VpnSpec, host: str) -> VpnDesired |
         is_hub=host in scene.hubs,
         relayed=tuple(sorted(links.relayed.items())),
         options=dict(spec.driver_options),
+        carrier=next(iter(scene.hubs), ""),
     )
 
 
@@ -110,9 +111,7 @@ class _Links:
         self.networks.setdefault(peer, []).extend(networks)
 
     def peers(self, scene: _Scene, host: str) -> list[Peer]:
-        return [
-            _peer(scene, host, other, self.networks[other]) for other in sorted(self.networks)
-        ]
+        return [_peer(scene, host, other, self.networks[other]) for other in sorted(self.networks)]
 
 
 def _peer(scene: _Scene, host: str, other: str, networks: list[str]) -> Peer:

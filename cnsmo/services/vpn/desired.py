@@ -39,7 +39,8 @@ class VpnDesired(Desired):
     ``addresses``: this host's own, with the VPN's prefix length. ``mtu``: bytes. ``routes``:
     networks beyond the VPN's own that lead into it. ``forward``: this host passes packets on
     between members, or to ``gateway_for``. ``is_hub``: in a hub topology, this host is a hub.
-    ``relayed``: members reached through another one: (member, relay).
+    ``relayed``: members reached through another one: (member, relay). ``carrier``: in a hub
+    topology, the host through which everything goes; "" where there is none.
     """
 
     name: str
@@ -53,3 +54,4 @@ class VpnDesired(Desired):
     is_hub: bool = False
     relayed: tuple[tuple[str, str], ...] = ()
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    carrier: str = ""

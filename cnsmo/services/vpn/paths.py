@@ -22,7 +22,7 @@ def call_address(caller: Host, callee: Host) -> IPAddress | None:
             for theirs in callee.interfaces:
                 if mine.network == theirs.network and mine.network.prefixlen < mine.max_prefixlen:
                     return theirs.ip
-    families = {interface.version for interface in caller.interfaces} or {4, 6}
+    families: set[int] = {interface.version for interface in caller.interfaces} or {4, 6}
     public = _first(callee.public_addresses, families)
     if callee.behind_nat:
         return None

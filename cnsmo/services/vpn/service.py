@@ -18,6 +18,7 @@ from cnsmo.services.vpn.admit import allocate
 from cnsmo.services.vpn.compile import belongs, compile_vpn, fits
 from cnsmo.services.vpn.spec import VpnAnnouncement, VpnMember, VpnSpec
 
+
 class VpnService(NetworkService):
     """Encrypted networks between the hosts of a deployment."""
 

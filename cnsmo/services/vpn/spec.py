@@ -114,7 +114,7 @@ class VpnSpec(BaseModel):
         if self.topology is Topology.MESH and self.hub is not None:
             raise ValueError("the key hub needs topology: hub (in a mesh, use relay)")
         if self.topology is Topology.HUB and self.relay is not None:
-            raise ValueError("the key relay is for topology: mesh; in a hub topology all is relayed")
+            raise ValueError("the key relay is for topology: mesh; a hub relays everything")
         if any(pool.version == 6 for pool in self.pools) and self.mtu and self.mtu < 1280:
             raise ValueError("mtu: IPv6 needs at least 1280 (RFC 8200)")
         for route in self.routes:
