@@ -16,18 +16,19 @@ START_SECONDS = 30.0
 
 INIT = """
 set -e
-mount -t tmpfs -o mode=0755,size=64m tmpfs /run
+mount -n -t tmpfs -o mode=0755,size=64m tmpfs /run
 mkdir -m 0700 /run/wireguard
 mkdir -m 1777 /run/lock
-mount -t sysfs sysfs /sys 2>/dev/null || :
+mount -n -t sysfs sysfs /sys 2>/dev/null || :
 hostname "$1"
 echo up >"$2"
 exec env --ignore-signal=CHLD sleep infinity
 """
 """What sh runs as process 1 of the VM.
 
-/sys anew: it shows the VM's own interfaces then; not every container allows it. A process that
-ignores SIGCHLD has its children, here all orphans, reaped by the kernel (sigaction(2)).
+-n: mount writes nothing into the machine's own /run. /sys anew: it shows the VM's interfaces then;
+not every container allows it. A process that ignores SIGCHLD has its children, here all orphans,
+reaped by the kernel (sigaction(2)).
 """
 
 

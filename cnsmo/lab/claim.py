@@ -30,11 +30,13 @@ def claim(name: str, directory: Path) -> None:
 
     :raises Conflict: when another lab has it.
     """
-    CLAIMS.mkdir(mode=0o755, parents=True, exist_ok=True)
     while True:
+        CLAIMS.mkdir(mode=0o755, parents=True, exist_ok=True)
         try:
             (CLAIMS / name).symlink_to(directory)
             return
+        except FileNotFoundError:  # the last lab went down this moment
+            continue
         except FileExistsError:
             other = owner(name)
         if other == directory:

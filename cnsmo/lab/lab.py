@@ -25,7 +25,7 @@ from cnsmo.lab.faults import Faults
 from cnsmo.lab.network import Network
 from cnsmo.lab.process import Process, child_of, kill_all_within
 from cnsmo.lab.topology import CORE, Plan, Topology, VmSpec
-from cnsmo.lab.vm import Vm
+from cnsmo.lab.vm import Vm, power_off
 from cnsmo.model.errors import CnsmoError, Conflict, NotFound
 
 LOG = log.getLogger(__name__)
@@ -107,7 +107,7 @@ class Lab:
         with self._locked():
             if self.is_up:
                 raise Conflict(f"lab {self.name!r} is up already, in {self.directory}")
-            if any(self.directory.iterdir()):
+            if self._strangers():
                 raise Conflict(f"{self.directory} is not empty: take another directory")
             try:
                 self._claim(plan)
@@ -140,16 +140,15 @@ class Lab:
 
     def down(self) -> None:
         """Take everything away, whatever state it is in; nothing when there is nothing."""
-        if not self.directory.exists():
-            return
-        with self._locked():
-            if self.is_up:
-                self._down()
-                LOG.info("lab %s is down", self.name)
-            elif any(self.directory.iterdir()):
+        with contextlib.suppress(NotFound), self._locked():
+            if self._strangers() and not self.is_up:
                 raise LabError(f"{self.directory} has files but no lab: look what they are")
-            else:
-                self._remove_directory()
+            self._down()
+            LOG.info("lab %s is down", self.name)
+
+    def _strangers(self) -> set[Path]:
+        """What is in the directory and is no beginning of a lab."""
+        return set(self.directory.iterdir()) - {record.draft(self._state)}
 
     def _claim(self, plan: Plan) -> None:
         """Write down what will be made, and make sure that nobody else has its names."""
@@ -168,14 +167,15 @@ class Lab:
         self._write(self.plan.without(vm.name))
 
     def _down(self) -> None:
-        keeper = self.keeper
+        keeper = self.keeper if self.is_up else None
         if keeper != rootless.keeper() and keeper is not None:
             with contextlib.suppress(ProcessLookupError):
                 init = child_of(keeper.pid) if keeper.alive else None
                 keeper.kill()
                 if init is not None:
                     init.wait()
-        elif claim.owner(self.name) == self.directory:
+        elif self.is_up and claim.owner(self.name) == self.directory:
+            power_off(self.vms())
             network = self.network
             kill_all_within(set(network.present().values()))
             network.destroy()
@@ -183,7 +183,7 @@ class Lab:
         for entry in self.directory.iterdir():
             if entry != self._state:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        self._state.unlink()
+        self._state.unlink(missing_ok=True)
         self._remove_directory()
 
     def _remove_directory(self) -> None:
@@ -211,13 +211,15 @@ class Lab:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """One at a time changes the lab, across processes."""
+        """One at a time changes the lab, across processes. Raises NotFound without a directory."""
         try:
             fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError as exc:
             raise NotFound(f"there is no lab in {self.directory}") from exc
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink == 0:
+                raise NotFound(f"lab {self.name!r} was taken down this moment")
             yield
         finally:
             os.close(fd)

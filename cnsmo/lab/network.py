@@ -73,7 +73,9 @@ class Network:
 
     def system(self, name: str) -> LocalSystem:
         """Runs programs in a namespace of the lab, by the name of a VM, ``router`` or ``core``."""
-        return LocalSystem(("nsenter", f"--net={NETNS / self.namespace(name)}", "--"))
+        net = f"--net={NETNS / self.namespace(name)}"
+        # Its own process namespace changes nothing, but nsenter forks then, as for a VM.
+        return LocalSystem(("nsenter", net, "--pid=/proc/self/ns/pid", "--"))
 
     def namespaces(self) -> list[str]:
         """All namespaces of the lab."""
@@ -127,7 +129,7 @@ class Network:
             self._pin([seat], self.plan.seats)
 
     def introduce(self, seat: Seat) -> None:
-        """Make the others know a VM that was not in the plan before, where neighbours are pinned."""
+        """Make the others know a VM that is new in the plan, where neighbours are pinned."""
         if len(self.plan.seats) == PIN_ABOVE + 1:
             self._pin(self.plan.seats, self.plan.seats)
         elif self._pins:

@@ -68,21 +68,24 @@ class Process:
         finally:
             os.close(fd)
 
+    def signal_kill(self) -> None:
+        """SIGKILL, without waiting; nothing when it is gone."""
+        with self.opened() as fd:
+            if fd is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+
     def kill(self, timeout: float = KILL_SECONDS) -> None:
         """SIGKILL, and wait until it is gone; at once when it is gone already.
 
         :raises LabError: when it is still there after timeout seconds.
         """
-        with self.opened() as fd:
-            if fd is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(fd, signal.SIGKILL)
-                if not _readable(fd, timeout):
-                    raise LabError(
-                        f"process {self.pid} does not end though killed: it hangs in the kernel; "
-                        f"see /proc/{self.pid}/stack"
-                    )
-        self.reap()
+        self.signal_kill()
+        if not self.wait(timeout):
+            raise LabError(
+                f"process {self.pid} does not end though killed: it hangs in the kernel; "
+                f"see /proc/{self.pid}/stack"
+            )
 
     def wait(self, timeout: float = KILL_SECONDS) -> bool:
         """Wait until it is gone, timeout seconds at most; whether it is."""
@@ -125,10 +128,7 @@ def kill_all_within(namespaces: Collection[int], timeout: float = KILL_SECONDS) 
             names = ", ".join(str(process.pid) for process in found)
             raise LabError(f"processes {names} do not end though killed, and hold the lab")
         for process in found:
-            with process.opened() as fd:
-                if fd is not None and _namespace(process.pid) in namespaces:
-                    with contextlib.suppress(ProcessLookupError):
-                        signal.pidfd_send_signal(fd, signal.SIGKILL)
+            process.signal_kill()
         for process in found:
             process.wait(max(0.0, until - time.monotonic()))
 
@@ -138,7 +138,9 @@ def _within(namespaces: Collection[int]) -> list[Process]:
     for entry in os.listdir("/proc"):
         if entry.isdecimal() and _namespace(int(entry)) in namespaces:
             with contextlib.suppress(ProcessLookupError):
-                found.append(Process.of(int(entry)))
+                process = Process.of(int(entry))
+                if _namespace(process.pid) in namespaces:  # still, not one with the same number
+                    found.append(process)
     return found
 
 

@@ -13,12 +13,17 @@ from cnsmo.lab.errors import LabError
 
 def write(path: Path, body: dict[str, Any]) -> None:
     """Put body there in one step; on the disk when this returns."""
-    draft = path.with_name(f"{path.name}.new")
-    with open(draft, "w", encoding="utf-8") as file:
+    beginning = draft(path)
+    with open(beginning, "w", encoding="utf-8") as file:
         json.dump(body, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    draft.replace(path)
+    beginning.replace(path)
+
+
+def draft(path: Path) -> Path:
+    """Where `write` begins; it stays there when the writer is killed."""
+    return path.with_name(f"{path.name}.new")
 
 
 def read(path: Path) -> dict[str, Any] | None:

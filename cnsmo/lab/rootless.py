@@ -30,12 +30,12 @@ UNSHARE = (
     "--fork", "--kill-child", "--mount-proc",
 )  # fmt: skip
 
-PROBE = "mount -t tmpfs tmpfs /run || exit 3; ip link add wg0 type wireguard || exit 4"
+PROBE = "mount -n -t tmpfs tmpfs /run || exit 3; ip link add wg0 type wireguard || exit 4"
 NO_WIREGUARD = 4
 
 SCRIPT = """
 set -e
-mount -t tmpfs -o mode=0755 tmpfs /run
+mount -n -t tmpfs -o mode=0755 tmpfs /run
 ip link set lo up
 "$@"
 """

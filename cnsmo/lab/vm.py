@@ -12,6 +12,7 @@ can act for the VM.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 from cnsmo.agent.system import LocalSystem
@@ -46,7 +47,7 @@ class Vm:
     @property
     def is_running(self) -> bool:
         """Whether its init is there; a process that only has its number does not count."""
-        recorded = self._recorded()
+        recorded = self.recorded()
         return bool(recorded) and recorded[0].alive
 
     @property
@@ -55,17 +56,22 @@ class Vm:
 
         :raises LabError: when it is not running.
         """
-        recorded = self._recorded()
+        recorded = self.recorded()
         if not recorded or not recorded[0].alive:
             raise LabError(f"VM {self.name} is not running: start it")
         return recorded[0].pid
+
+    @property
+    def enter(self) -> tuple[str, ...]:
+        """The command prefix that leads inside. Raises LabError when it is not running."""
+        return ("nsenter", "-t", str(self.pid), "-n", "-m", "-p", "-u", "-i", "--")
 
     def system(self) -> LocalSystem:
         """Runs programs inside, until the VM stops or reboots; then ask again.
 
         :raises LabError: when it is not running.
         """
-        return LocalSystem(("nsenter", "-t", str(self.pid), "-n", "-m", "-p", "-u", "-i", "--"))
+        return LocalSystem(self.enter)
 
     def start(self) -> None:
         """Boot it, with its network as new; nothing when it is running.
@@ -85,11 +91,10 @@ class Vm:
 
     def stop(self) -> None:
         """Power it off, at once; returns when all its processes and interfaces are gone."""
-        for process in self._recorded():
-            process.kill()  # init, and with it everything inside; then who waits for it outside
+        power_off([self])
         inode = self.network.present().get(self.namespace)
         if inode is not None:
-            kill_all_within({inode})  # what never got as far as the record, and guests
+            kill_all_within({inode})  # who got in by another way, or was never recorded
         self.network.unplug(self.seat)
         self._record.unlink(missing_ok=True)
 
@@ -111,6 +116,17 @@ class Vm:
             self._record, {"init": dataclasses.asdict(init), "outer": dataclasses.asdict(outer)}
         )
 
-    def _recorded(self) -> list[Process]:
+    def recorded(self) -> list[Process]:
+        """Its init, and the process outside that waits for it, as they were once."""
         body = record.read(self._record)
         return [Process(**body[name]) for name in ("init", "outer")] if body else []
+
+
+def power_off(vms: Iterable[Vm]) -> None:
+    """End the inits of VMs, and with each all that is inside; returns when they are gone."""
+    recorded = [processes for vm in vms if (processes := vm.recorded())]
+    for init, _ in recorded:
+        init.signal_kill()
+    for init, outer in recorded:
+        init.kill()
+        outer.wait()  # it takes the corpse away, and ends
