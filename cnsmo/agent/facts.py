@@ -94,7 +94,8 @@ def _addresses(system: System, interface: str) -> list[str]:
         f"{info['local']}/{info['prefixlen']}"
         for link in _ip(system, "addr", "show", "dev", interface, "scope", "global")
         for info in link.get("addr_info", [])
-        if not info.get("deprecated") and not info.get("temporary")
+        # ip(8) leaves an empty object in the place of each address of another scope.
+        if info and not info.get("deprecated") and not info.get("temporary")
     ]
 
 

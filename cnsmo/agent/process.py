@@ -128,9 +128,11 @@ class AgentProcess:
         resync_at = time.monotonic() + jittered(self._settings.resync)
         while Reason.STOP not in reasons:
             try:
-                worker.work(resync=Reason.RESYNC in reasons, report=Reason.REPORT in reasons)
+                again = worker.work(Reason.RESYNC in reasons, Reason.REPORT in reasons)
                 self._backoff.reset()
                 retry_at = float("inf")
+                if again is not None:
+                    resync_at = min(resync_at, time.monotonic() + again)
             except Removed as exc:
                 LOG.warning("%s: everything is taken down", exc)
                 worker.teardown()

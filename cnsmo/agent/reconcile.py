@@ -15,7 +15,7 @@ from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import MAX_REASON, AgentReport, Announcement
 from cnsmo.model.resource import View, joined, member_kind
 from cnsmo.services import registry
-from cnsmo.services.base import Desired, Driver, NetworkService, System, Unit
+from cnsmo.services.base import Desired, Driver, NetworkService, Observation, System, Unit
 
 LOG = log.getLogger(__name__)
 Announce = Callable[[Announcement], int]
@@ -33,6 +33,8 @@ class Outcome:
     """Whether the view's revision is in force."""
     repaired: list[str] = dataclasses.field(default_factory=list)
     """Drift that was found and repaired in this pass."""
+    again: float | None = None
+    """Seconds after which a driver wants to be called again."""
 
 
 @dataclasses.dataclass
@@ -93,6 +95,9 @@ class ServiceAgent:
         admitted = self.service.admitted(view, unit.name, host)
         if row is not None and self._says(row.body) == body and admitted:
             return 0
+        wanted = self.service.compile(view, host).get(unit.name)
+        if driver.prepares and row is None and wanted is not None:
+            driver.apply(wanted)
         return announce(Announcement(service=self.service.name, instance=unit.name, body=body))
 
     def _says(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -118,10 +123,11 @@ class ServiceAgent:
         kept = units | {(name, wanted.driver) for name, wanted in desired.items()}
         failures = list(problems) + self._remove_all_but(kept)
         doubts: list[str] = []
-        detail: dict[str, Any] = {}
-        for name, wanted in desired.items():
+        seen: dict[str, Observation] = {}
+        placed = {name: wanted for name, wanted in desired.items() if not wanted.waiting}
+        for name, wanted in placed.items():
             try:
-                found, seen = self._converge(name, wanted)
+                seen[name] = self._converge(name, wanted)
             except CnsmoError as exc:
                 LOG.warning("%s %s %s: %s", self._label, self.service.name, name, exc)
                 failures.append(f"{name}: {exc}")
@@ -130,14 +136,21 @@ class ServiceAgent:
                 LOG.exception("%s %s %s", self._label, self.service.name, name)
                 failures.append(f"{name}: unforeseen {type(exc).__name__}: {exc}")
                 continue
-            doubts += [f"{name}: {problem}" for problem in found]
-            detail[name] = seen
-        waiting = sorted({name for name, _driver in units} - set(desired))
-        outcome = _outcome(failures, doubts, waiting, detail)
-        outcome.repaired, self._repaired = self._repaired, []
-        return outcome
+            problems_now = (*wanted.problems, *seen[name].problems)
+            doubts += [f"{name}: {problem}" for problem in problems_now]
+        waiting = sorted({name for name, _driver in units} - set(placed))
+        state, reason = _standing(failures, doubts, waiting)
+        repaired, self._repaired = self._repaired, []
+        return Outcome(
+            state,
+            reason,
+            observation={name: dict(found.detail) for name, found in seen.items()},
+            applied=not failures,
+            repaired=repaired,
+            again=min((found.again for found in seen.values() if found.again), default=None),
+        )
 
-    def _converge(self, name: str, wanted: Desired) -> tuple[list[str], dict[str, Any]]:
+    def _converge(self, name: str, wanted: Desired) -> Observation:
         driver = self._driver(name, wanted.driver)
         driver.check()
         changes = driver.apply(wanted)
@@ -153,7 +166,7 @@ class ServiceAgent:
         observation = driver.observe(wanted)
         if observation.drift:
             raise CnsmoError("still not as declared: " + "; ".join(observation.drift[:5]))
-        return [*wanted.problems, *observation.problems], dict(observation.detail)
+        return observation
 
     def _remove_all_but(self, kept: set[tuple[str, str]]) -> list[str]:
         """Remove units, and drivers of units, that have no business here (any more)."""
@@ -202,14 +215,12 @@ def report_of(service: str, outcome: Outcome, revision: int) -> AgentReport:
     )
 
 
-def _outcome(
-    failures: list[str], doubts: list[str], waiting: list[str], detail: dict[str, Any]
-) -> Outcome:
+def _standing(failures: list[str], doubts: list[str], waiting: list[str]) -> tuple[State, str]:
+    """The state that follows from what was found, the worst first, and its reason."""
     if failures:
-        return Outcome(State.ERROR, "; ".join(failures), detail, applied=False)
+        return State.ERROR, "; ".join(failures)
     if waiting:
-        reason = f"waiting for a place in {', '.join(waiting)}"
-        return Outcome(State.CONFIGURING, reason, detail, applied=True)
+        return State.CONFIGURING, f"waiting for a place in {', '.join(waiting)}"
     if doubts:
-        return Outcome(State.DEGRADED, "; ".join(doubts), detail, applied=True)
-    return Outcome(State.READY, "", detail, applied=True)
+        return State.DEGRADED, "; ".join(doubts)
+    return State.READY, ""

@@ -61,20 +61,25 @@ class Worker:
             if outcome is not None and outcome.reason:
                 LOG.warning("%s: %s: %s", agent.service.name, outcome.state, outcome.reason)
 
-    def work(self, resync: bool, report: bool) -> None:
+    def work(self, resync: bool, report: bool) -> float | None:
         """One round with the core. resync: look at what is really there, even if nothing is new;
         report: say how things stand, even if they stand as before.
 
+        :return: seconds after which a driver wants to look again, if one does.
         :raises CnsmoError: what the core answered, or that it does not.
         """
         self._tell_facts(resync)
         changes = self._fetch()
+        again: list[float] = []
         if changes.rows or resync or report or self._behind():
             refused = self._announce()
             for agent in self._agents:
-                self._serve(agent, refused.get(agent.service.name, []), report)
+                outcome = self._serve(agent, refused.get(agent.service.name, []), report)
+                if outcome is not None and outcome.again is not None:
+                    again.append(outcome.again)
         if not changes.rows or any(row.kind != AGENT for row in changes.rows):
             self._heart.beat()
+        return min(again, default=None)
 
     def teardown(self) -> list[str]:
         """Take away all that the agents made, and forget the deployment.
@@ -149,17 +154,18 @@ class Worker:
             self._fetch()
         return refused
 
-    def _serve(self, agent: ServiceAgent, refused: list[str], report: bool) -> None:
+    def _serve(self, agent: ServiceAgent, refused: list[str], report: bool) -> Outcome | None:
         """Reconcile one service, and report when it stands differently, or was asked for."""
         name = agent.service.name
         outcome = self._reconcile(agent, self._replica.view(), refused)
         if outcome is None:
-            return
+            return None
         if outcome.repaired:
             told = "drift was repaired: " + "; ".join(outcome.repaired[:5])
             self._report(name, dataclasses.replace(outcome, state=State.DEGRADED, reason=told))
         if report or self._reported.get(name) != (outcome.state, outcome.reason):
             self._report(name, outcome)
+        return outcome
 
     def _reconcile(self, agent: ServiceAgent, view: View, refused: Sequence[str]) -> Outcome | None:
         """None when nothing is known yet: then nothing is touched."""

@@ -60,7 +60,7 @@ def opened(answer: Any) -> Any:
 def _incident(method: str) -> dict[str, Any]:
     """Log an unforeseen exception under a number, and tell the caller only the number."""
     number = secrets.token_hex(4)
-    LOG.error("incident %s in %s", number, method, exc_info=True)
+    LOG.exception("incident %s in %s", number, method)  # noqa: LOG004  # called where one is handled
     return _error(
         CnsmoError.code, f"internal error in {method}; the core's log has incident {number}", {}
     )

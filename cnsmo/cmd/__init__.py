@@ -2,11 +2,17 @@
 """Console scripts, one thin main() each.
 
 oslo.service's backend is chosen here, before anything else of oslo is imported: native threads.
+eventlet comes with oslo.service; nobody here wants it, and importing it costs half a second and a
+warning on the operator's terminal: so it is made unimportable.
 """
 
 import os
+import sys
+from typing import Any, cast
 
-from oslo_service import backend
+cast("dict[str, Any]", sys.modules).setdefault("eventlet", None)
+
+from oslo_service import backend  # noqa: E402
 
 os.umask(0o077)
 backend.init_backend(backend.BackendType.THREADING)

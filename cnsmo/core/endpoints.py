@@ -16,7 +16,7 @@ from cnsmo.core.declare import Declare
 from cnsmo.core.inspect import Inspect
 from cnsmo.core.membership import Membership
 from cnsmo.model import messages as msg
-from cnsmo.model.errors import Conflict, Denied
+from cnsmo.model.errors import Conflict, Denied, InvalidRequest
 from cnsmo.model.host import HostFacts
 from cnsmo.model.names import check_label
 from cnsmo.model.resource import OPERATOR, Changes, Row
@@ -42,7 +42,7 @@ class AgentEndpoints:
     @answers
     def sync(self, ctxt: Context, since: int) -> Changes:
         """See Membership.sync."""
-        return self._membership.sync(self._who(ctxt), int(since))
+        return self._membership.sync(self._who(ctxt), since)
 
     @answers
     def facts(self, ctxt: Context, facts: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ class OperatorEndpoints:
         try:
             check_label(name)
         except ValueError as exc:
-            raise Conflict(str(exc)) from exc
+            raise InvalidRequest(str(exc)) from exc
         self._core.store.create(name)
         return self._inspect.deployment(name)
 

@@ -61,7 +61,7 @@ class Hinter:
         """A last hint to a host that was removed: it learns so when it asks."""
         try:
             self._cast(ident, head)
-        except Exception:  # noqa: BLE001  # as in _send
+        except Exception:  # as in _send
             LOG.warning("host=%s: last hint not sent", ident, exc_info=True)
 
     def _run(self) -> None:
@@ -90,7 +90,7 @@ class Hinter:
             hosts = self._hosts(deployment)
             for ident in hosts:
                 self._cast(ident, head)
-        except Exception:  # noqa: BLE001  # a lost hint costs a heartbeat
+        except Exception:  # a lost hint costs a heartbeat
             LOG.warning("deployment=%s head=%d: hint not sent", deployment, head, exc_info=True)
             hosts = []
         pause = self._interval + SECONDS_PER_HOST * len(hosts)

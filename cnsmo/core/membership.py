@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from oslo_log import log
@@ -21,8 +22,9 @@ from cnsmo.state.identities import Identity
 from cnsmo.state.writer import Writer
 
 LOG = log.getLogger(__name__)
-MAX_BODY = 16_384
-"""Characters of an announcement or an observation per peer that the core stores."""
+MAX_OBSERVATION = 1_000_000
+"""Characters of an observation that the core stores: some thousand peers of one host."""
+MAX_REVISION = 2**63 - 1
 
 
 class Membership:
@@ -68,7 +70,7 @@ class Membership:
 
     def sync(self, who: Identity, since: int) -> Changes:
         """What changed after revision since."""
-        if since < 0:
+        if type(since) is not int or not 0 <= since <= MAX_REVISION:
             raise InvalidRequest("sync: since is a revision, 0 or more")
         return self._core.store.changes(who.deployment, since)
 
@@ -133,6 +135,8 @@ class Membership:
         registry.service(report.service)
         if report.state in (State.JOINING, State.DOWN, State.LEFT):
             raise InvalidRequest(f"an agent does not report itself {report.state}")
+        if len(json.dumps(report.observation)) > MAX_OBSERVATION:
+            raise InvalidRequest(f"an observation of more than {MAX_OBSERVATION:,} characters")
 
         def work(writer: Writer) -> None:
             if writer.get(HOST, who.host) is None:

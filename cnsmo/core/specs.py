@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import typing
 from typing import Any
@@ -13,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from cnsmo.model.document import Document
 from cnsmo.model.messages import Problem
+from cnsmo.model.suggest import did_you_mean
 from cnsmo.services import registry
 
 
@@ -26,7 +26,7 @@ def validate(document: Document) -> tuple[dict[tuple[str, str], dict[str, Any]],
     installed = registry.services()
     for service, instances in document.sections.items():
         if service not in installed:
-            remedy = _did_you_mean(service, ["deployment", *installed])
+            remedy = did_you_mean(service, ["deployment", *installed])
             problems.append(document.problem((service,), "no such service", remedy))
             continue
         for name, raw in instances.items():
@@ -34,7 +34,8 @@ def validate(document: Document) -> tuple[dict[tuple[str, str], dict[str, Any]],
                 spec = installed[service].Spec.model_validate(raw)
             except ValidationError as exc:
                 model = installed[service].Spec
-                problems += [_problem(document, service, name, model, e) for e in exc.errors()]
+                errors = _without_echoes(exc.errors())
+                problems += [_problem(document, service, name, model, e) for e in errors]
                 continue
             found[service, name] = spec.model_dump(mode="json")
             problems += _driver(document, service, name, spec)
@@ -47,29 +48,66 @@ def _driver(document: Document, service: str, name: str, spec: BaseModel) -> lis
     if driver is None or driver in names:
         return []
     path = (service, name, "driver")
-    return [document.problem(path, f"no driver {driver!r}", _did_you_mean(driver, names))]
+    return [document.problem(path, f"no driver {driver!r}", did_you_mean(driver, names))]
+
+
+def _without_echoes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """A list whose entries are wrong is also said to be too short: that is no second mistake."""
+    return [
+        error
+        for error in errors
+        if error["type"] != "too_short"
+        or not any(e["loc"][: len(error["loc"])] == error["loc"] for e in errors if e is not error)
+    ]
 
 
 def _problem(
     document: Document, service: str, name: str, model: type[BaseModel], error: ErrorDetails
 ) -> Problem:
-    inner = error["loc"]
+    inner, context = error["loc"], error.get("ctx", {})
     path = (service, name, *inner)
     while len(path) > 2 and path not in document.lines and error["type"] != "missing":
         path = path[:-1]
     match error["type"]:
         case "extra_forbidden":
             known = _keys(model, inner[:-1])
-            remedy = _did_you_mean(str(inner[-1]), known)
+            remedy = did_you_mean(str(inner[-1]), known)
             return document.problem((service, name, *inner), "unknown key", remedy)
         case "missing":
             return document.problem(path, "this key is needed")
-        case "value_error":
-            return document.problem(path, error["msg"].removeprefix("Value error, "))
+        case "mistake":
+            return document.problem((*path, context["key"]), error["msg"], context["remedy"])
         case _:
-            shown = ascii(error["input"])
-            shown = shown if len(shown) <= 60 else shown[:57] + "..."
-            return document.problem(path, f"{shown}: {error['msg'][0].lower()}{error['msg'][1:]}")
+            return document.problem(path, _worded(error, context))
+
+
+def _worded(error: ErrorDetails, context: dict[str, Any]) -> str:
+    """pydantic's finding as a person would say it."""
+    shown = ascii(error["input"])
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    match error["type"]:
+        case "value_error":
+            return error["msg"].removeprefix("Value error, ")
+        case "greater_than_equal":
+            return f"{shown} is too small: at least {context['ge']}"
+        case "less_than_equal":
+            return f"{shown} is too large: at most {context['le']}"
+        case "enum":
+            return f"{shown} is none of {context['expected']}"
+        case "int_type" | "int_parsing" | "int_from_float":
+            return f"{shown} is not a whole number"
+        case "string_type":
+            return f"{shown} is not a word (put it in quotes if it is meant as one)"
+        case "too_short":
+            return f"at least {context['min_length']} is needed"
+        case "too_long":
+            return f"at most {context['max_length']} can be given"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"{shown}: keys and values are expected"
+        case "tuple_type" | "list_type":
+            return f"{shown}: a list is expected"
+        case _:
+            return f"{shown}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
 def _keys(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
@@ -89,10 +127,3 @@ def _models(annotation: Any) -> typing.Iterator[type[BaseModel]]:
         yield annotation
     for argument in typing.get_args(annotation):
         yield from _models(argument)
-
-
-def _did_you_mean(word: str, known: typing.Iterable[str]) -> str:
-    names = list(known)
-    close = difflib.get_close_matches(word, names, n=1)
-    listed = "known: " + ", ".join(sorted(names))
-    return f"did you mean {close[0]!r}? {listed}" if close else listed

@@ -82,7 +82,7 @@ class Demo:
             self._tell.say(line)
         names = [vm.name for vm in self._lab.vms()]
         with self._tell.step("bringing up the mesh") as step, self._bar(len(names)) as progress:
-            self._fleet.wait(ready(names), SECONDS, progress)
+            self._fleet.wait(ready(names, self._fleet.head()), SECONDS, progress)
             step.result = (
                 f"{len(names)} of {len(names)} agents ready: each saw its tunnels in force"
             )
@@ -95,11 +95,9 @@ class Demo:
             step.check(not bad, "no answer: " + ", ".join(bad))
             step.result = f"{len(found)} of {len(found)} pairs answer over the VPN"
         self._tell.console.print(_table(found, addresses))
-        self._hub.manage("vpn", "show", "backbone")
-        self._tell.title("cnsmo-manage host list")
-        self._tell.console.print(
-            self._hub.manage("host", "list").rstrip(), highlight=False, markup=False, soft_wrap=True
-        )
+        self._tell.title("cnsmo-manage host list --look")
+        listed = self._hub.manage("host", "list", "--look").rstrip()
+        self._tell.console.print(listed, highlight=False, markup=False, soft_wrap=True)
 
     def _one_joins(self) -> None:
         with self._tell.step("a seventh VM joins") as step:
@@ -180,7 +178,7 @@ class Demo:
         with bar:
             task = bar.add_task("ready", total=total)
             yield lambda hosts: bar.update(
-                task, completed=sum(host.state == "ready" for host in hosts.values())
+                task, completed=sum(host.ready for host in hosts.values())
             )
 
     def _shown_document(self) -> str:

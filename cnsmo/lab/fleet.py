@@ -22,9 +22,14 @@ class Seen:
     """A host as ``cnsmo-manage host list`` has it."""
 
     name: str
-    state: str
+    states: frozenset[str]
     revision: int
     address: str
+
+    @property
+    def ready(self) -> bool:
+        """Whether all its agents are."""
+        return self.states == {"ready"}
 
 
 class Fleet:
@@ -36,9 +41,7 @@ class Fleet:
 
     def listen(self) -> None:
         """Hear the events of the hub that runs now, until it ends."""
-        started = threading.Event()
-        threading.Thread(target=self._hear, args=(started,), name="events", daemon=True).start()
-        started.wait(5.0)
+        threading.Thread(target=self._hear, name="events", daemon=True).start()
 
     def hosts(self) -> dict[str, Seen]:
         """All hosts, by name."""
@@ -46,9 +49,9 @@ class Fleet:
         return {
             entry["name"]: Seen(
                 name=entry["name"],
-                state=str(entry["state"]),
+                states=frozenset(entry["state"].values()),
                 revision=int(entry["revision"]),
-                address=(entry["vpn_addresses"] or [""])[0],
+                address=next((given[0] for given in entry["vpn_addresses"].values()), ""),
             )
             for entry in listed
         }
@@ -75,7 +78,7 @@ class Fleet:
                 return hosts
             left = until - time.monotonic()
             if left <= 0:
-                stand = ", ".join(f"{h.name} {h.state}@{h.revision}" for h in hosts.values())
+                stand = ", ".join(f"{h.name} {'/'.join(h.states)} at {h.revision}" for h in hosts.values())
                 raise LabError(f"still not done after {seconds:g} s: {stand or 'no host'}")
             self._next(min(left, 1.0))
 
@@ -86,9 +89,8 @@ class Fleet:
             while True:
                 self._events.get_nowait()
 
-    def _hear(self, started: threading.Event) -> None:
+    def _hear(self) -> None:
         def sink(stream: str, text: str) -> None:
-            started.set()
             for line in text.splitlines():
                 if stream == "out" and line.startswith("{"):
                     self._events.put(json.loads(line))
@@ -103,7 +105,7 @@ def ready(names: Iterable[str], revision: int = 0) -> Callable[[dict[str, Seen]]
 
     def done(hosts: dict[str, Seen]) -> bool:
         return set(hosts) == wanted and all(
-            host.state == "ready" and host.revision >= revision for host in hosts.values()
+            host.ready and host.revision >= revision for host in hosts.values()
         )
 
     return done

@@ -124,6 +124,10 @@ class Hub:
             except CnsmoError as exc:
                 connection.send(("err", f"{exc}\n"))
                 code = exc.exit_code
+            except Exception as exc:
+                LOG.exception("%s %s", verb, arguments)
+                connection.send(("err", f"unforeseen {type(exc).__name__}: {exc}\n"))
+                code = 1
             connection.send(("end", code))
 
     def _obey(

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,14 +20,19 @@ def ping(system: LocalSystem, address: str, seconds: int) -> float | None:
 
     :return: the round trip in milliseconds; None when no answer came.
     """
-    done = system.run(
-        "ping", "-n", "-c", "1", "-w", str(seconds), "-i", "0.2", address,
-        ok=(0, 1, 2), timeout=seconds + 10.0,
-    )  # fmt: skip
-    for line in done.stdout.splitlines():
-        if " time=" in line:
-            return float(line.partition(" time=")[2].split()[0])
-    return None
+    until = time.monotonic() + seconds
+    while True:
+        left = max(1, math.ceil(until - time.monotonic()))
+        done = system.run(
+            "ping", "-n", "-c", "1", "-w", str(left), "-i", "0.2", address,
+            ok=(0, 1, 2), timeout=left + 10.0,
+        )  # fmt: skip
+        for line in done.stdout.splitlines():
+            if " time=" in line:
+                return float(line.partition(" time=")[2].split()[0])
+        if time.monotonic() >= until:
+            return None
+        time.sleep(0.05)  # ping gave up at once: there is no route yet, and no event for one
 
 
 def matrix(vms: Iterable[Vm], addresses: Mapping[str, str], seconds: int = 5) -> Matrix:

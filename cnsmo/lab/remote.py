@@ -49,10 +49,9 @@ class RemoteHub:
             )
             record.write(self.directory / RECORD, vars(Process.of(pid)))
             with Process.of(pid).opened() as fd:
-                ready, _, _ = select.select(
-                    [receiver, *([fd] if fd is not None else [])], [], [], START_SECONDS
-                )
-            if receiver not in ready:
+                watched = [receiver.fileno(), *([] if fd is None else [fd])]
+                ready, _, _ = select.select(watched, [], [], START_SECONDS)
+            if receiver.fileno() not in ready:
                 tail = log.read_text().strip().splitlines()[-1:] or ["(its log is empty)"]
                 raise LabError(f"the lab's hub does not come up: {tail[0]} (see {log})")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from typing import Any, cast
 
 import yaml
@@ -24,6 +25,10 @@ Path = tuple[str | int, ...]
 
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]+([eE][-+]?[0-9]+)?")
+_UNPRINTABLE = re.compile(
+    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufeff\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+"""What YAML 1.2 (5.1, c-printable) does not take for text."""
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
@@ -77,18 +82,25 @@ def invalid(problems: list[Problem]) -> InvalidDocument:
 def _checked(data: Any, reader: _Reader) -> Document:
     lines, problems = reader.lines, []
     if not isinstance(data, dict):
+        what = "empty" if data is None else "not a mapping"
         raise _invalid(
             [
                 Problem(
                     path="",
-                    line=1,
-                    message="the document is not a mapping",
+                    line=lines[()][0] if lines else None,
+                    message=f"the document is {what}",
                     remedy="begin with 'deployment: NAME'",
                 )
             ]
         )
     name = data.pop("deployment", None)
-    if not isinstance(name, str):
+    if isinstance(name, int | float) and not isinstance(name, bool):
+        problems.append(
+            _problem(
+                lines, ("deployment",), f"{name} is a number, not a name", "put it in quotes"
+            )
+        )
+    elif not isinstance(name, str):
         problems.append(
             _problem(lines, ("deployment",), "a name is needed", "write 'deployment: NAME'")
         )
@@ -100,7 +112,7 @@ def _checked(data: Any, reader: _Reader) -> Document:
         elif not isinstance(instances, dict):
             problems.append(
                 _problem(
-                    lines, (service,), "named instances are expected", f"{service}: {{NAME: ...}}"
+                    lines, (service,), "named instances are expected", f"{_shown((service,))}: {{NAME: ...}}"
                 )
             )
         else:
@@ -133,19 +145,29 @@ class _Reader:
 
     def read(self, text: str) -> Any:
         try:
-            events = list(yaml.parse(text, Loader=yaml.CSafeLoader))
-            self._refuse(events)
+            self._refuse(yaml.parse(text, Loader=yaml.CSafeLoader))
             if self.problems:
                 return None
             node = yaml.compose(text, Loader=yaml.CSafeLoader)
+        except UnicodeEncodeError as exc:
+            self.problems.append(_not_text(text, exc.start))
+            return None
         except yaml.YAMLError as exc:
-            self.problems.append(_syntax(exc))
+            self.problems.append(_syntax(text, exc))
             return None
         return None if node is None else self._value(node, ())
 
-    def _refuse(self, events: list[Any]) -> None:
-        depth = 0
+    def _refuse(self, events: Iterable[Any]) -> None:
+        """Look at YAML's events as they come, and at no more of them after the first mistake."""
+        depth = documents = 0
         for event in events:
+            documents += isinstance(event, yaml.DocumentStartEvent)
+            if documents > 1:
+                self._at(
+                    event.start_mark,
+                    "a second document begins here",
+                    "one file holds one document",
+                )
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent):
@@ -202,7 +224,7 @@ class _Reader:
 
 def _scalar(node: yaml.ScalarNode) -> Any:
     text: str = node.value
-    if node.style is not None:
+    if node.style:  # quoted, or a block; "" or None for a plain one
         return text
     if text.lower() in _WORDS and text in (text.lower(), text.capitalize(), text.upper()):
         return _WORDS[text.lower()]
@@ -213,7 +235,19 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     return text
 
 
-def _syntax(exc: yaml.YAMLError) -> Problem:
+def _not_text(text: str, position: int) -> Problem:
+    return Problem(
+        path="",
+        line=text.count("\n", 0, position) + 1,
+        message=f"{ascii(text[position])} is not a character of a text",
+        remedy="take it out, and save the file as UTF-8",
+    )
+
+
+def _syntax(text: str, exc: yaml.YAMLError) -> Problem:
+    if isinstance(exc, yaml.reader.ReaderError):
+        found = _UNPRINTABLE.search(text)
+        return _not_text(text, found.start() if found else 0)
     mark = getattr(exc, "problem_mark", None) or getattr(exc, "context_mark", None)
     parts = (getattr(exc, "context", None), getattr(exc, "problem", None))
     said = ", ".join(part for part in parts if part)

@@ -16,6 +16,9 @@ MAX_REASON = 500
 """Characters of a reason; the rest is cut."""
 
 
+Revision = Annotated[int, Field(ge=0, lt=2**63)]
+
+
 class Message(BaseModel):
     """Base of all payloads: unknown keys are refused."""
 
@@ -57,7 +60,7 @@ class AgentReport(Message):
     service: Label
     state: State
     reason: Annotated[str, Field(max_length=MAX_REASON)] = ""
-    applied_revision: Annotated[int, Field(ge=0)]
+    applied_revision: Revision
     observation: dict[str, Any] | None = None
     """What the driver saw; only when the core asked for it, or the state changed."""
 
@@ -65,7 +68,7 @@ class AgentReport(Message):
 class Heartbeat(Message):
     """A sign of life for the agents of one process: service -> applied revision."""
 
-    applied: dict[Label, int]
+    applied: dict[Label, Revision]
 
 
 class HeartbeatAnswer(Message):

@@ -45,7 +45,7 @@ def check_group(value: str) -> str:
 
 def _text(value: Any) -> Any:
     if not isinstance(value, str):
-        raise ValueError("an address in quotes or plain text is expected")
+        raise ValueError("an address or a network is expected, as 10.66.0.0/16")
     if not value.isascii() or "%" in value:
         raise ValueError(f"{ascii(value)} is not an address")
     return value
@@ -64,7 +64,7 @@ def check_network(value: str) -> str:
             ) from exc
         raise ValueError(f"{value} has host bits set: did you mean {meant}?") from exc
     if "/" not in value:
-        raise ValueError(f"{value} has no prefix length: write {network} if one address is meant")
+        raise ValueError(f"{value} has no prefix length: write address/prefix, as 10.66.0.0/16")
     return str(network)
 
 

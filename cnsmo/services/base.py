@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
+from pydantic_core import PydanticCustomError
 
 from cnsmo.model.host import Host
 from cnsmo.model.messages import Problem
 from cnsmo.model.resource import View, joined, member_kind
+from cnsmo.model.suggest import did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +88,8 @@ class Desired:
 
     driver: str
     problems: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+    waiting: bool = dataclasses.field(default=False, kw_only=True)
+    """The host has no place in the unit yet: what can be prepared without one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +101,9 @@ class Observation:
 
     drift: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    again: float | None = None
+    """Seconds after which apply() shall be called again, though nothing was declared: something is
+    under way (a handshake) that may need a push."""
     detail: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -111,6 +118,8 @@ class Driver(abc.ABC, Generic[D]):
     """
 
     name: ClassVar[str]
+    prepares: ClassVar[bool] = False
+    """Whether apply() can do something useful with what is ``waiting``, before it is announced."""
 
     def __init__(self, system: System, unit: str, label: str, state_dir: Path) -> None:
         """label: ``deployment/host/unit``, a mark for what belongs to us (interface alias etc.)."""
@@ -201,6 +210,12 @@ class NetworkService(abc.ABC):
         """
 
 
+def mistake(key: str, message: str, remedy: str = "") -> PydanticCustomError:
+    """What the validator of a whole spec raises: which of its keys is wrong, and why."""
+    context = {"key": key, "message": message, "remedy": remedy}
+    return PydanticCustomError("mistake", "{message}", context)
+
+
 def specs(service: NetworkService, view: View) -> dict[str, Any]:
     """All instances of a service in a view, parsed, by name."""
     return {row.name: service.Spec.model_validate(row.body) for row in view.rows(service.name)}
@@ -213,7 +228,7 @@ def unknown_groups(view: View, path: str, groups: Iterable[str]) -> list[Problem
         Problem(
             path=path,
             message=f"no host is in the group {group!r} and no token grants it",
-            remedy="known groups: " + ", ".join(sorted(known)),
+            remedy=did_you_mean(group, known),
         )
         for group in groups
         if group not in known

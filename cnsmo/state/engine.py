@@ -11,9 +11,11 @@ import sqlalchemy as sa
 from oslo_config import cfg
 from oslo_db import exception as db_exc
 from oslo_db.sqlalchemy import engines
+from oslo_log import log
 
 from cnsmo.model.errors import Unavailable
 
+LOG = log.getLogger(__name__)
 SQLITE_BUSY_SECONDS = 30
 
 
@@ -35,6 +37,8 @@ def engine_for(url: str, **options: int | None) -> sa.Engine:
     sqlite = parsed.get_backend_name() == "sqlite"
     if sqlite and "timeout" not in parsed.query:
         parsed = parsed.update_query_dict({"timeout": str(SQLITE_BUSY_SECONDS)})
+    if parsed.get_backend_name() == "mysql" and "charset" not in parsed.query:
+        parsed = parsed.update_query_dict({"charset": "utf8mb4"})
     engine: sa.Engine = engines.create_engine(
         parsed.render_as_string(hide_password=False),
         sqlite_fk=True,
@@ -56,7 +60,9 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     try:
         with engine.begin() as connection:
             yield connection
-    except (db_exc.DBConnectionError, sa.exc.TimeoutError) as exc:
+    except (db_exc.DBConnectionError, sa.exc.OperationalError, sa.exc.TimeoutError) as exc:
+        # oslo.db passes on what it does not know, as the refused connections of psycopg.
+        LOG.warning("database: %s", exc.args[0] if exc.args else exc)
         raise Unavailable("the database does not answer; is it running and reachable?") from exc
 
 

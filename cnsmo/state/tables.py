@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
@@ -17,6 +19,9 @@ METADATA = sa.MetaData(
 
 TIME = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 """UTC, without a zone, with microseconds everywhere."""
+
+MYSQL: Any = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+"""Names that differ in case are different names, as in the other databases; all of Unicode."""
 
 
 def _deployment(primary_key: bool = False) -> sa.Column[int]:
@@ -38,6 +43,7 @@ DEPLOYMENTS = sa.Table(
     sa.Column("purged", sa.BigInteger, nullable=False),
     sa.Column("observe_at", TIME, nullable=True),
     sa.Column("created_at", TIME, nullable=False),
+    **MYSQL,
 )
 """``purged``: tombstones up to this revision may be gone. ``observe_at``: an operator looks."""
 
@@ -54,6 +60,7 @@ RESOURCES = sa.Table(
     sa.Column("body", sa.JSON, nullable=False),
     sa.Column("updated_at", TIME, nullable=False),
     sa.Index(None, "deployment_id", "revision"),
+    **MYSQL,
 )
 
 IDENTITIES = sa.Table(
@@ -67,6 +74,7 @@ IDENTITIES = sa.Table(
     sa.Column("joined_at", TIME, nullable=False),
     sa.Column("revoked_at", TIME, nullable=True),
     sa.Index(None, "deployment_id", "host"),
+    **MYSQL,
 )
 """Who a host is on the bus. ``nonce_hash``: recognises the repetition of a join."""
 
@@ -80,6 +88,7 @@ AGENTS = sa.Table(
     sa.Column("heartbeat_at", TIME, nullable=False),
     sa.Column("observation", sa.JSON, nullable=True),
     sa.Column("observed_at", TIME, nullable=True),
+    **MYSQL,
 )
 """What is frequent and nobody compiles from; an agent's state is a row of RESOURCES."""
 
@@ -95,4 +104,5 @@ JOIN_TOKENS = sa.Table(
     sa.Column("revoked_at", TIME, nullable=True),
     sa.Column("created_at", TIME, nullable=False),
     sa.Index(None, "deployment_id"),
+    **MYSQL,
 )

@@ -26,12 +26,13 @@ def allocate(view: View, instance: str, host: str, spec: VpnSpec) -> tuple[str, 
     own_name = joined(instance, host)
     live = view.members("vpn", instance)
     own = live.pop(host, None)
-    resting = {
+    gone = {
         row.name: row
         for row in view.tombstones(member_kind("vpn"))
-        if row.name.startswith(joined(instance, "")) and _rests(row, spec, view.now)
+        if row.name.startswith(joined(instance, ""))
     }
-    former = resting.pop(own_name, None)
+    former = gone.pop(own_name, None)
+    resting = {name: row for name, row in gone.items() if _rests(row, spec, view.now)}
     wanted = _addresses(row for row in (own, former) if row)
     taken = set(_addresses(live.values())) | set(_addresses(resting.values()))
     return tuple(str(_pick(pool, wanted, taken, instance, len(resting))) for pool in spec.pools)

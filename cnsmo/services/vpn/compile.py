@@ -18,22 +18,27 @@ from cnsmo.services.vpn.spec import Topology, VpnMember, VpnSpec
 
 
 def compile_vpn(view: View, name: str, spec: VpnSpec, host: str) -> VpnDesired | None:
-    """Desired state of one VPN on one host; None when the host has no place in it yet."""
-    scene = _Scene.of(view, name, spec)
-    if host not in scene.members:
+    """Desired state of one VPN on one host; None when the host is none of its.
+
+    Before the host has its place, it has no address yet, but its peers already: so that it answers
+    from the moment on at which the others know of it.
+    """
+    if host not in view.hosts or not belongs(spec, view.hosts[host]):
         return None
-    own = scene.members[host]
+    scene = _Scene.of(view, name, spec)
+    own = scene.members.get(host)
     links = _hub_links(scene, host) if spec.topology is Topology.HUB else _mesh_links(scene, host)
     gateway_for = tuple(sorted(route.subnet for route in spec.routes if route.via == host))
     return VpnDesired(
         driver=spec.driver,
         problems=tuple(links.problems),
         name=name,
-        addresses=tuple(_with_prefix(spec, address) for address in own.addresses),
+        waiting=own is None,
+        addresses=tuple(_with_prefix(spec, address) for address in own.addresses) if own else (),
         listen_port=spec.listen_port,
-        mtu=spec.mtu or max(1280, inner_mtu(scene.hosts[host].mtu)),
+        mtu=spec.mtu or max(_least_mtu(spec), inner_mtu(scene.hosts[host].mtu)),
         peers=tuple(links.peers(scene, host)),
-        routes=tuple(sorted(subnet for subnet, _via in _routes(scene, host))),
+        routes=tuple(sorted(subnet for subnet, _via in _routes(scene, host))) if own else (),
         forward=bool(gateway_for) or host in scene.hubs or host in scene.relays,
         gateway_for=gateway_for,
         is_hub=host in scene.hubs,
@@ -174,16 +179,29 @@ def _hub_links(scene: _Scene, host: str) -> _Links:
     if host in scene.hubs:
         for other in scene.members:
             if other != host:
+                _reach(scene, host, other, links)
                 links.lead(other, _behind(scene, host, other))
         return links
     for hub in scene.hubs:
+        _reach(scene, host, hub, links)
         links.lead(hub, [single(address) for address in scene.members[hub].addresses])
     links.lead(first, list(scene.spec.cidr))
-    links.lead(first, [subnet for subnet, _via in _routes(scene, host)])
+    for subnet, via in _routes(scene, host):
+        # A hub takes nobody's packets from another hub: a gateway that is one is asked itself.
+        links.lead(via if via in scene.hubs else first, [subnet])
     links.relayed = {
         other: first for other in scene.members if other != host and other not in scene.hubs
     }
     return links
+
+
+def _reach(scene: _Scene, host: str, other: str, links: _Links) -> None:
+    """Note when there is no way to a hub, or from a hub to a member."""
+    if not direct(scene.hosts[host], scene.hosts[other]):
+        links.problems.append(
+            f"no path to {other}: neither side can call the other; "
+            "the hub needs an address that every member can reach"
+        )
 
 
 def _behind(scene: _Scene, host: str, other: str) -> list[str]:
@@ -206,6 +224,11 @@ def _routes(scene: _Scene, host: str) -> list[tuple[str, str]]:
             for net in near
         )
     ]
+
+
+def _least_mtu(spec: VpnSpec) -> int:
+    """Bytes that every link must carry: RFC 8200 for IPv6, RFC 791 for IPv4."""
+    return 1280 if any(pool.version == 6 for pool in spec.pools) else 576
 
 
 def _with_prefix(spec: VpnSpec, address: str) -> str:

@@ -20,7 +20,8 @@ def call_address(caller: Host, callee: Host) -> IPAddress | None:
     if caller.site == callee.site:
         for mine in caller.interfaces:
             for theirs in callee.interfaces:
-                if mine.network == theirs.network and mine.network.prefixlen < mine.max_prefixlen:
+                alone = mine.network.prefixlen == mine.max_prefixlen
+                if mine.network == theirs.network and not alone and not theirs.ip.is_link_local:
                     return theirs.ip
     families: set[int] = {interface.version for interface in caller.interfaces} or {4, 6}
     public = _first(callee.public_addresses, families)

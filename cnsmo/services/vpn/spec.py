@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cnsmo.model.names import ALL, Address, Group, IPNetwork, Label, Network
+from cnsmo.services.base import mistake
 
 DAY = 86400
 
@@ -35,7 +36,16 @@ class Route(BaseModel):
 
 
 def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _option(value: Any) -> Any:
+    if not isinstance(value, bool | int | str):
+        raise ValueError("true or false, a number or a word is expected")
+    return value
+
+
+Option = Annotated[bool | int | str, BeforeValidator(_option)]
 
 
 class VpnSpec(BaseModel):
@@ -79,7 +89,7 @@ class VpnSpec(BaseModel):
     routes: tuple[Route, ...] = Field(
         (), max_length=1000, description="Subnets reachable through a member."
     )
-    driver_options: dict[Label, bool | int | str] = Field(
+    driver_options: dict[Label, Option] = Field(
         default_factory=dict, description="What only this driver knows; the driver's page says."
     )
     quarantine: int = Field(
@@ -102,25 +112,54 @@ class VpnSpec(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> VpnSpec:
-        if len({pool.version for pool in self.pools}) != len(self.pools):
-            raise ValueError("cidr: at most one network of each IP version")
-        for pool in self.pools:
-            if pool.num_addresses < 4:
-                raise ValueError(f"cidr: {pool} has no room for two hosts")
-            if pool.is_multicast or pool.is_loopback or pool.is_unspecified or pool.is_link_local:
-                raise ValueError(f"cidr: {pool} cannot be used for hosts; take a private network")
-        if self.topology is Topology.HUB and self.hub is None:
-            raise ValueError("topology 'hub' needs the key hub: a group")
-        if self.topology is Topology.MESH and self.hub is not None:
-            raise ValueError("the key hub needs topology: hub (in a mesh, use relay)")
-        if self.topology is Topology.HUB and self.relay is not None:
-            raise ValueError("the key relay is for topology: mesh; a hub relays everything")
+        _check_pools(self)
+        _check_topology(self)
+        _check_routes(self)
         if any(pool.version == 6 for pool in self.pools) and self.mtu and self.mtu < 1280:
-            raise ValueError("mtu: IPv6 needs at least 1280 (RFC 8200)")
-        for route in self.routes:
-            if ipaddress.ip_network(route.subnet).prefixlen == 0:
-                raise ValueError("routes: a default route through the VPN is not supported")
+            raise mistake("mtu", f"{self.mtu} is too small: IPv6 needs at least 1280 (RFC 8200)")
         return self
+
+
+def _check_pools(spec: VpnSpec) -> None:
+    if len({pool.version for pool in spec.pools}) != len(spec.pools):
+        raise mistake("cidr", "at most one network of each IP version")
+    for pool in spec.pools:
+        if pool.num_addresses < 4:
+            room = "/30" if pool.version == 4 else "/126"
+            raise mistake(
+                "cidr", f"{pool} has no room for two hosts", f"take a {room} or larger"
+            )
+        unusable = pool.is_multicast or pool.is_loopback or pool.is_link_local or pool.is_reserved
+        if unusable or pool.is_unspecified or pool.prefixlen == 0:
+            raise mistake("cidr", f"{pool} cannot be used for hosts", "take a private network")
+
+
+def _check_topology(spec: VpnSpec) -> None:
+    if spec.topology is Topology.HUB and spec.hub is None:
+        raise mistake(
+            "hub", "topology: hub needs a group whose hosts carry it", "write hub: GROUP"
+        )
+    if spec.topology is Topology.MESH and spec.hub is not None:
+        raise mistake("hub", "is for topology: hub", "in a mesh, use relay")
+    if spec.topology is Topology.HUB and spec.relay is not None:
+        raise mistake("relay", "is for topology: mesh; a hub relays everything", "leave it out")
+
+
+def _check_routes(spec: VpnSpec) -> None:
+    """Every subnet leads to one gateway, and none into the VPN's own network."""
+    gateways: dict[str, str] = {}
+    for route in spec.routes:
+        subnet = ipaddress.ip_network(route.subnet)
+        if subnet.prefixlen == 0:
+            raise mistake("routes", "a default route through the VPN is not supported")
+        for pool in spec.pools:
+            if pool.version == subnet.version and pool.overlaps(subnet):
+                raise mistake("routes", f"{subnet} overlaps the VPN's own {pool}")
+        other = gateways.setdefault(route.subnet, route.via)
+        if other != route.via:
+            raise mistake(
+                "routes", f"{subnet} leads to {other} and to {route.via}", "keep one of the two"
+            )
 
 
 def check_key(value: str) -> str:

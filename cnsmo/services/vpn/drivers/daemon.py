@@ -29,15 +29,16 @@ class Daemon:
         """Process id of the running daemon; None when it does not run.
 
         The whole command line has to be the same: after a reboot the number in the file may
-        belong to anything, also to the same program on another unit's behalf.
+        belong to anything, also to the same program on another unit's behalf. In a namespace there
+        is a moment when it is still nsenter(1) that will become it.
         """
         text = read_private(self._pid_file) or ""
         if not text.strip().isdecimal():
             return None
         pid = int(text)
         shown = self._system.run("cat", f"/proc/{pid}/cmdline", ok=(0, 1)).stdout
-        program, *args = shown.removesuffix("\0").split("\0")
-        same = Path(program).name == self._program and tuple(args) == self._args
+        words = shown.removesuffix("\0").split("\0")[-len(self._args) - 1 :]
+        same = Path(words[0]).name == self._program and tuple(words[1:]) == self._args
         return pid if same else None
 
     def start(self) -> int:

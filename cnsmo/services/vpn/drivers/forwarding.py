@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lets packets pass through this host, only where needed, and puts things back as they were.
 
-IPv4 forwards what comes in through an interface that has ``forwarding``, so that the tunnel and the
-networks behind a gateway get it, and nothing else. IPv6 asks one switch for the whole host (ip6_forward
-in net/ipv6/ip6_output.c), since Linux 6.17 also ``force_forwarding`` per interface. The whole
-host as a router would ignore router advertisements and could lose its own default route: interfaces
+IPv4 forwards what comes in through an interface that has ``forwarding``: the tunnel and the
+networks behind a gateway get it, nothing else. IPv6 asks one switch for the whole host (ip6_forward
+in net/ipv6/ip6_output.c); since Linux 6.17 there is ``force_forwarding`` per interface too. A whole
+host that is a router ignores router advertisements and could lose its own default route: interfaces
 that heed them are told to go on (``accept_ra`` 2, see ip-sysctl.rst).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -35,6 +36,18 @@ class Before(BaseModel):
     values: dict[str, str] = {}
 
 
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """Switches by their path below /proc/sys: as they are, and as they were before us;
+    those changed for the first time; what to set; the keys that nothing needs any more."""
+
+    now: dict[str, str]
+    before: dict[str, str]
+    first: dict[str, str]
+    to_set: dict[str, str]
+    obsolete: list[str]
+
+
 class Forwarding:
     """The forwarding switches of a host, as far as one unit needs them."""
 
@@ -47,18 +60,8 @@ class Forwarding:
 
         interfaces: through which packets come in that are to be passed on; versions: of IP.
         """
-        interfaces = tuple(interfaces)
-        before = self._load()
-        if not interfaces and not before.values:
-            return []
-        now = self._read()
-        wanted = needed(now, interfaces, versions)
-        stale = [key for key in _obsolete(now, before.values, interfaces, versions)]
-        return [f"{key} is {now[key]} instead of {wanted[key]}" for key in wanted] + [
-            f"{key} is {now[key]} instead of {before.values[key]}"
-            for key in stale
-            if now.get(key, before.values[key]) != before.values[key]
-        ]
+        found = self._compare(tuple(interfaces), tuple(versions))
+        return [f"{key} is {found.now[key]} instead of {found.to_set[key]}" for key in found.to_set]
 
     def apply(self, interfaces: Iterable[str], versions: Iterable[int]) -> list[str]:
         """Open what is needed, close again what no longer is.
@@ -67,27 +70,29 @@ class Forwarding:
         :raises ProgramError: when a value cannot be set.
         :raises DriverError: when the earlier values cannot be remembered; nothing is changed then.
         """
-        interfaces = tuple(interfaces)
-        before = self._load()
-        if not interfaces and not before.values:
-            return []
-        now = self._read()
-        obsolete = _obsolete(now, before.values, interfaces, versions)
-        wanted = needed(now, interfaces, versions)
-        kept = {key: value for key, value in before.values.items() if key not in obsolete}
-        first = {key: now[key] for key in _touched(now, wanted) if key not in before.values}
-        if first:
-            self._save({**before.values, **first})
-        back = {key: before.values[key] for key in obsolete if key in now}
-        back = {key: value for key, value in back.items() if now[key] != value}
-        self._write({**back, **wanted})
-        if obsolete:
-            self._save({**kept, **first})
-        return [f"{key} = {value}" for key, value in {**back, **wanted}.items()]
+        found = self._compare(tuple(interfaces), tuple(versions))
+        self._remember({**found.before, **found.first})
+        if found.to_set:
+            words = (f"{key}={value}" for key, value in found.to_set.items())
+            self._system.run("sysctl", "-q", "-w", *words)
+        kept = {key: value for key, value in found.before.items() if key not in found.obsolete}
+        self._remember({**kept, **found.first})
+        return [f"{key} = {value}" for key, value in found.to_set.items()]
 
     def restore(self) -> None:
         """Put everything back as it was before us."""
         self.apply((), ())
+
+    def _compare(self, interfaces: tuple[str, ...], versions: tuple[int, ...]) -> _Found:
+        before = self._load()
+        if not interfaces and not before:
+            return _Found({}, before, {}, {}, [])
+        now = self._read()
+        wanted = needed(now, interfaces, versions)
+        obsolete = _obsolete(now, before, interfaces, versions)
+        back = _restoration(now, before, obsolete)
+        first = {key: now[key] for key in _touched(now, wanted) if key not in before}
+        return _Found(now, before, first, {**back, **wanted}, obsolete)
 
     def _read(self) -> dict[str, str]:
         """The switches of all interfaces, by their path below /proc/sys."""
@@ -99,26 +104,22 @@ class Forwarding:
         pairs = (line.rpartition(":") for line in shown.splitlines())
         return {path.removeprefix(ROOT): value for path, _colon, value in pairs}
 
-    def _write(self, values: Mapping[str, str]) -> None:
-        if values:
-            self._system.run("sysctl", "-q", "-w", *(f"{k}={v}" for k, v in values.items()))
-
-    def _load(self) -> Before:
+    def _load(self) -> dict[str, str]:
         text = read_private(self._path)
         if text is None:
-            return Before()
+            return {}
         try:
             before = Before.model_validate_json(text)
         except ValidationError:
-            return Before()
-        return before if before.boot_id == self._boot_id() else Before()
+            return {}
+        return before.values if before.boot_id == self._boot_id() else {}
 
-    def _save(self, values: dict[str, str]) -> None:
-        if values:
+    def _remember(self, values: dict[str, str]) -> None:
+        if not values:
+            self._path.unlink(missing_ok=True)
+        elif values != self._load():
             before = Before(boot_id=self._boot_id(), values=values)
             write_private(self._path, before.model_dump_json())
-        else:
-            self._path.unlink(missing_ok=True)
 
     def _boot_id(self) -> str:
         return self._system.run("cat", f"{ROOT}kernel/random/boot_id").stdout.strip()
@@ -170,12 +171,26 @@ def _touched(now: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     """All keys whose values change: the switch for all interfaces sets each one's too."""
     if ALL6 not in wanted:
         return list(wanted)
-    routers = [
-        key
-        for key, value in now.items()
-        if key.startswith("net/ipv6/") and key.endswith("/forwarding") and value == "1"
-    ]
+    routers = [key for key, value in now.items() if _is_forwarding6(key) and value == "1"]
     return [*wanted, *routers]
+
+
+def _is_forwarding6(key: str) -> bool:
+    return key.startswith("net/ipv6/") and key.endswith("/forwarding")
+
+
+def _restoration(
+    now: Mapping[str, str], before: Mapping[str, str], obsolete: Iterable[str]
+) -> dict[str, str]:
+    """What to set so that obsolete keys are as before; the switch for all comes first."""
+    back = {key: before[key] for key in obsolete if key in now}
+    whole = {ALL6: back.pop(ALL6)} if back.get(ALL6, now.get(ALL6)) != now.get(ALL6) else {}
+    changed = {
+        key: value
+        for key, value in back.items()
+        if now[key] != value or (whole and _is_forwarding6(key))
+    }
+    return {**whole, **changed}
 
 
 def _obsolete(

@@ -28,7 +28,7 @@ class Link:
     """An interface as the kernel has it. ``kind``: "wireguard", "tun", ...; ``mtu``: bytes.
 
     ``addresses``: with prefix lengths, those of link scope left out. ``routes``: the networks that
-    somebody routed into it (not those that come with its addresses), in the main table.
+    somebody routed into it, ``connected``: those that came with its addresses; in the main table.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Link:
     up: bool
     addresses: frozenset[str] = frozenset()
     routes: frozenset[str] = frozenset()
+    connected: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +103,11 @@ def read_routes(system: System) -> list[dict[str, Any]]:
 
 def parse_link(entry: dict[str, Any], routes: Iterable[dict[str, Any]]) -> Link:
     """What ``ip -j -d address`` and ``ip -j route`` say about one interface."""
+    by_kernel: set[str] = set()
+    by_somebody: set[str] = set()
+    for route in routes:
+        automatic = route.get("protocol") in ("kernel", "ra")
+        (by_kernel if automatic else by_somebody).add(network(route))
     return Link(
         name=entry["ifname"],
         kind=entry.get("linkinfo", {}).get("info_kind", ""),
@@ -113,9 +119,8 @@ def parse_link(entry: dict[str, Any], routes: Iterable[dict[str, Any]]) -> Link:
             for info in entry.get("addr_info", ())
             if info.get("scope") != "link" and "local" in info
         ),
-        routes=frozenset(
-            network(route) for route in routes if route.get("protocol") not in ("kernel", "ra")
-        ),
+        routes=frozenset(by_somebody),
+        connected=frozenset(by_kernel),
     )
 
 
@@ -160,24 +165,22 @@ def require_ours(link: Link, label: str) -> None:
 def link_steps(link: Link, wanted: WantedLink) -> list[Step]:
     """What has to change on an interface, in the order in which it has to be done; pure."""
     dev = link.name
-    steps = []
-    for address in sorted(link.addresses - wanted.addresses):
-        steps.append(
-            Step(
-                f"{dev} has the address {address}, which is not its own",
-                f"{dev}: address {address} removed",
-                f"address delete {address} dev {dev}",
-            )
+    steps = [
+        Step(
+            f"{dev} has the address {address}, which is not its own",
+            f"{dev}: address {address} removed",
+            f"address delete {address} dev {dev}",
         )
-    for address in sorted(wanted.addresses - link.addresses):
-        nodad = " nodad" if ipaddress.ip_interface(address).version == 6 else ""
-        steps.append(
-            Step(
-                f"{dev} lacks the address {address}",
-                f"{dev}: address {address} added",
-                f"address add {address} dev {dev}{nodad}",
-            )
+        for address in sorted(link.addresses - wanted.addresses)
+    ]
+    steps += [
+        Step(
+            f"{dev} lacks the address {address}",
+            f"{dev}: address {address} added",
+            f"address add {address} dev {dev}" + (" nodad" if ":" in address else ""),
         )
+        for address in sorted(wanted.addresses - link.addresses)
+    ]
     if link.mtu != wanted.mtu:
         steps.append(
             Step(
@@ -188,24 +191,7 @@ def link_steps(link: Link, wanted: WantedLink) -> list[Step]:
         )
     if not link.up:
         steps.append(Step(f"{dev} is down", f"{dev}: up", f"link set dev {dev} up"))
-    routes = _lasting_routes(link, wanted)
-    for subnet in sorted(routes - wanted.routes):
-        steps.append(
-            Step(
-                f"{subnet} is routed into {dev}, which nobody declared",
-                f"{dev}: route {subnet} removed",
-                f"route delete {subnet} dev {dev}",
-            )
-        )
-    for subnet in sorted(wanted.routes - routes):
-        steps.append(
-            Step(
-                f"{subnet} is not routed into {dev}",
-                f"{dev}: route {subnet} added",
-                f"route add {subnet} dev {dev}",
-            )
-        )
-    return steps
+    return steps + _route_steps(link, wanted)
 
 
 def converge_link(system: System, link: Link, wanted: WantedLink) -> list[str]:
@@ -224,6 +210,48 @@ def converge_link(system: System, link: Link, wanted: WantedLink) -> list[str]:
             run_batch(system, [step.command for step in link_steps(now, earlier)])
         raise
     return [step.repaired for step in steps]
+
+
+def _route_steps(link: Link, wanted: WantedLink) -> list[Step]:
+    dev, routes = link.name, _lasting_routes(link, wanted)
+    steps = [
+        Step(
+            f"{subnet} is routed into {dev}, which nobody declared",
+            f"{dev}: route {subnet} removed",
+            f"route delete {subnet} dev {dev}",
+        )
+        for subnet in sorted(routes - wanted.routes)
+    ]
+    steps += _lost_connected(link, wanted)
+    steps += [
+        Step(
+            f"{subnet} is not routed into {dev}",
+            f"{dev}: route {subnet} added",
+            f"route add {subnet} dev {dev}",
+        )
+        for subnet in sorted(wanted.routes - routes)
+    ]
+    return steps
+
+
+def _lost_connected(link: Link, wanted: WantedLink) -> list[Step]:
+    """The networks of addresses that stay, where somebody deleted their routes."""
+    steps = []
+    for address in sorted(link.addresses & wanted.addresses):
+        interface = ipaddress.ip_interface(address)
+        subnet = str(interface.network)
+        single = interface.network.num_addresses == 1
+        if single or not link.up or subnet in link.connected | link.routes:
+            continue
+        how = f"scope link src {interface.ip}" if interface.version == 4 else "metric 256"
+        steps.append(
+            Step(
+                f"{subnet} is not routed into {link.name}",
+                f"{link.name}: route {subnet} added",
+                f"route add {subnet} dev {link.name} proto kernel {how}",
+            )
+        )
+    return steps
 
 
 def _lasting_routes(link: Link, wanted: WantedLink) -> frozenset[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of a driver's own: 0600 in a 0700 directory, whole or not there, on the disk when we say so."""
+"""Files of a driver's own: 0600 in a 0700 directory, each replaced as a whole, and on the disk."""
 
 from __future__ import annotations
 

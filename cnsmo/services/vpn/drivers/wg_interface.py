@@ -30,13 +30,21 @@ SOCKETS = "/var/run/wireguard"
 """Where wireguard-go listens for wg(8): <interface>.sock."""
 START_SECONDS = 5.0
 """How long wireguard-go may take until it answers, or until it has gone."""
+STOP_SECONDS = 2.0
+"""How long it may take to end when asked to; it does nothing that must be finished."""
 
 
 def implementation(options: Mapping[str, Any]) -> str:
-    """The driver option ``implementation``.
+    """The driver option ``implementation``, the only one that there is.
 
-    :raises DriverError: when it is none of auto, kernel, userspace.
+    :raises DriverError: when it is none of auto, kernel, userspace, or there are others.
     """
+    unknown = sorted(options.keys() - {"implementation"})
+    if unknown:
+        raise DriverError(
+            f"driver_options.{unknown[0]} is unknown to the driver wireguard: it knows "
+            "implementation (auto, kernel or userspace)"
+        )
     value = options.get("implementation", AUTO)
     if value not in (AUTO, KERNEL, USERSPACE):
         raise DriverError(
@@ -60,20 +68,24 @@ class WgInterface:
         self._label = label
         self._state_dir = state_dir
         self._daemon = Daemon(system, state_dir, WIREGUARD_GO, "-f", self.name)
+        self._checked = False
 
     def check(self) -> None:
         """Find out whether one of the two implementations is here.
 
         :raises DriverUnavailable: with the package that is missing.
         """
+        if self._checked:  # asked for at every turn, and what was installed stays
+            return
         has_go = self._system.has(WIREGUARD_GO)
         tun = self._system.run("test", "-c", "/dev/net/tun", ok=(0, 1)).code == 0
         if (has_go and tun) or self._kernel_can():
+            self._checked = True
             return
         if not has_go:
             raise DriverUnavailable(
-                "the kernel has no WireGuard and wireguard-go is not installed: install the package "
-                "wireguard-go, or a kernel with the module wireguard"
+                "the kernel has no WireGuard and wireguard-go is not installed: install the "
+                "package wireguard-go, or a kernel with the module wireguard"
             )
         raise DriverUnavailable(
             "the kernel has no WireGuard, and wireguard-go needs /dev/net/tun, which is missing: "
@@ -124,7 +136,7 @@ class WgInterface:
         """Take the interface away, with its daemon and its socket; not what is somebody else's."""
         link = read_link(self._system, self.name, routes=())
         had_daemon = self._daemon.log.exists()
-        self._daemon.stop()
+        self._daemon.stop(STOP_SECONDS)
         if link is not None and not self._is_ours(link):
             return
         self._take_down(link)
@@ -163,8 +175,8 @@ class WgInterface:
             return False
         if missing:
             raise DriverUnavailable(
-                "driver_options.implementation is kernel, and this kernel has no WireGuard: install "
-                "one with the module wireguard, or write auto or userspace"
+                "driver_options.implementation is kernel, and this kernel has no WireGuard: "
+                "install one with the module wireguard, or write auto or userspace"
             )
         raise ProgramError(f"{self.name} cannot be made: {said}")
 
@@ -180,7 +192,7 @@ class WgInterface:
 
     def _take_down(self, link: Link | None) -> None:
         """End the daemon; where it is not ours to find (no pid file), its interface ends it."""
-        self._daemon.stop()
+        self._daemon.stop(STOP_SECONDS)
         if link is None:
             return
         delete_link(self._system, self.name)

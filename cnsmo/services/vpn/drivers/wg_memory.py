@@ -14,12 +14,16 @@ LOG = log.getLogger(__name__)
 
 
 class PeerMemory(BaseModel):
-    """What was last applied for a host's peer; ``next_since``: seconds since the epoch."""
+    """What was last applied for a host's peer.
+
+    ``seen``: where a peer that calls us called from; ``next_since``: seconds since the epoch.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     key: str
     endpoint: str | None = None
+    seen: str | None = None
     next_key: str = ""
     next_since: float = 0.0
 

@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What has to change on a WireGuard device; pure.
 
-Replacing a key without a gap (measured: none of 10 pings a second is lost)
------------------------------------------------------------------------
-A peer's packets are accepted only under the key that holds their source address among its allowed
-IPs, and an address belongs to one key at a time. So there is a moment when the host with the new key
-and its peer must both change, and they cannot do it at once. In one order packets are lost, in the
-other they only wait:
+Replacing a key without a gap
+-----------------------------
+A peer's packets are accepted only under the key that has their source address among its allowed
+IPs, and an address belongs to one key at a time. So the host with the new key and each of its peers
+have to change something, and cannot do it in the same moment. In one order packets are lost, in
+the other they only wait (measured: none of 10 pings a second is lost):
 
-1. The host changes its private key *first*, then announces. It still receives under the old
-   sessions; what it sends needs a handshake that the peer, who does not have the new key yet, does
-   not answer: up to 128 packets per peer are held back (MAX_STAGED_PACKETS in Linux,
-   QueueStagedSize in wireguard-go), and sent once the handshake is done.
+1. The host puts its new private key in force *first*, then announces it. It still receives under
+   the old sessions; what it sends needs a handshake, which the peer, not knowing the new key yet,
+   does not answer: up to 128 packets per peer are held back (MAX_STAGED_PACKETS in Linux,
+   QueueStagedSize in wireguard-go) and sent once the handshake is done.
 2. The peer learns of it and moves the allowed IPs, adding the new key before it removes the old
-   one, and starts the handshake itself. That takes over the endpoint that the old key had roamed
-   to, since the host may sit behind a NAT.
+   one, and starts the handshake itself. It calls where the old key was last heard from, since
+   the host may sit behind a NAT.
 
-Therefore a next key that is only announced is *not* configured: the handshake would succeed at once,
-and the packets be dropped instead of held. It is tried only when a peer has been silent for
-long: then the announcement of step 2 may have been lost with the core, and an answer proves that
-the next key is in force.
+Therefore a next key that is only announced is *not* configured: the handshake of step 1 would
+succeed, and the packets be dropped instead of held. It is tried only when a peer has been
+silent for long: then the announcement of step 2 may have been lost with the core, and an answer
+proves that the next key is in force.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ TRIAL_KEEPALIVE = 5
 
 @dataclasses.dataclass(frozen=True)
 class WantedPeer:
-    """A peer as the device shall have it. ``former``: the key of the same host that it replaces.
+    """A peer as the device shall have it.
 
-    ``endpoint``: None where there is nothing to be set.
+    ``endpoint``: None where the peer calls us; ``call``: where to reach it first, if anywhere;
+    ``replaces``: whether the device has the same host under another key.
     """
 
     host: str
@@ -58,7 +59,8 @@ class WantedPeer:
     endpoint: str | None
     allowed_ips: frozenset[str]
     keepalive: int
-    former: WgPeer | None = None
+    call: str | None = None
+    replaces: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,11 +123,17 @@ def peer_steps(
 def remember(
     desired: VpnDesired,
     wanted: Mapping[str, WantedPeer],
+    device: WgDevice,
     memory: Mapping[str, PeerMemory],
     now: float,
 ) -> dict[str, PeerMemory]:
     """What to keep for the next time."""
     holders = {peer.host: key for key, peer in wanted.items() if peer.allowed_ips}
+    called = {
+        peer.host: device.peers[key].endpoint
+        for key, peer in wanted.items()
+        if key in device.peers and peer.endpoint is None
+    }
     kept = {}
     for peer in desired.peers:
         if not peer.public_key:
@@ -135,10 +143,23 @@ def remember(
         kept[peer.host] = PeerMemory(
             key=holders.get(peer.host, peer.public_key),
             endpoint=render_endpoint(peer.endpoint) if peer.endpoint else None,
+            seen=called.get(peer.host) or (known.seen if known else None),
             next_key=peer.next_public_key,
             next_since=known.next_since if known and same else now,
         )
     return kept
+
+
+def kick(peer: WantedPeer) -> list[str]:
+    """Words for ``wg set`` that go on from those of the peer, and make it start a handshake.
+
+    Switching the keepalive on sends a packet at once; there is no other command for it.
+    """
+    if peer.keepalive:
+        return ["persistent-keepalive", str(peer.keepalive)]
+    if peer.call:
+        return ["persistent-keepalive", "1", *_of(peer.public_key), "persistent-keepalive", "0"]
+    return []
 
 
 def fresh(peer: WgPeer | None, now: float) -> bool:
@@ -157,9 +178,7 @@ def _keys_of(
     long_known = known and known.next_key == following and now - known.next_since > PATIENCE_SECONDS
     if following and long_known and not fresh(has.get(current), now):
         trial = _wanted(peer, render_key(following), has, known)
-        made.append(
-            dataclasses.replace(trial, allowed_ips=frozenset(), keepalive=TRIAL_KEEPALIVE)
-        )
+        made.append(dataclasses.replace(trial, allowed_ips=frozenset(), keepalive=TRIAL_KEEPALIVE))
     return made
 
 
@@ -167,41 +186,38 @@ def _wanted(
     peer: Peer, key: str, has: Mapping[str, WgPeer], known: PeerMemory | None
 ) -> WantedPeer:
     former = has.get(known.key) if known and known.key != key else None
+    own = render_endpoint(peer.endpoint) if peer.endpoint else None
     return WantedPeer(
         host=peer.host,
         public_key=key,
-        endpoint=render_endpoint(peer.endpoint) if peer.endpoint else None,
+        endpoint=own,
         allowed_ips=render_networks(peer.allowed_ips),
         keepalive=peer.keepalive or 0,
-        former=former,
+        call=(former.endpoint if former else None) or own or (known.seen if known else None),
+        replaces=former is not None,
     )
 
 
 def _add(peer: WantedPeer) -> WgStep:
+    """Add a peer and call it now: it may believe in a session that we do not have any more.
+
+    Otherwise its packets would be lost until it notices, after 15 seconds (white paper 6.5).
+    """
     words = [*_of(peer.public_key)]
-    endpoint = peer.endpoint
-    if peer.former is not None:
-        endpoint = peer.former.endpoint or endpoint
-    if endpoint:
-        words += ["endpoint", render_endpoint(endpoint)]
+    if peer.call:
+        words += ["endpoint", render_endpoint(peer.call)]
     words += ["allowed-ips", ",".join(sorted(peer.allowed_ips))]
-    if peer.keepalive:
-        words += ["persistent-keepalive", str(peer.keepalive)]
-    elif peer.former is not None and endpoint:
-        # Switching it on sends a packet now, which starts the handshake; see the module's text.
-        words += ["persistent-keepalive", "1", *_of(peer.public_key), "persistent-keepalive", "0"]
+    words += kick(peer)
     if not peer.allowed_ips:
         found = f"peer {peer.host} is silent; its next key has not been tried"
         return WgStep(found, f"peer {peer.host}: next key on trial", tuple(words))
-    if peer.former is not None:
+    if peer.replaces:
         found = f"peer {peer.host} has another key than it announced"
         return WgStep(found, f"peer {peer.host}: new key", tuple(words))
     return WgStep(f"peer {peer.host} is missing", f"peer {peer.host} added", tuple(words))
 
 
-def _change(
-    peer: WantedPeer, has: WgPeer, known: PeerMemory | None, now: float
-) -> list[WgStep]:
+def _change(peer: WantedPeer, has: WgPeer, known: PeerMemory | None, now: float) -> list[WgStep]:
     steps = []
     start = _of(peer.public_key)
 

@@ -50,7 +50,9 @@ def problems(
 
     blocked: routes that somebody else has, and where to; behind: see forwarding.entrances().
     """
-    found = [f"{peer.host} has announced no key yet" for peer in desired.peers if not peer.public_key]
+    found = [
+        f"{peer.host} has announced no key yet" for peer in desired.peers if not peer.public_key
+    ]
     found += [
         f"{subnet} is routed to {dev} already, so not into the VPN: delete that route, or take "
         f"{subnet} off the VPN's routes"

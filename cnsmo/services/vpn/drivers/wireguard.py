@@ -31,7 +31,7 @@ from cnsmo.services.vpn.drivers.link import (
 from cnsmo.services.vpn.drivers.private_files import remove_tree
 from cnsmo.services.vpn.drivers.wg_interface import WgInterface, implementation, made_by
 from cnsmo.services.vpn.drivers.wg_memory import Memory, load_memory, save_memory
-from cnsmo.services.vpn.drivers.wg_plan import WantedPeer, peer_steps, remember, wanted_peers
+from cnsmo.services.vpn.drivers.wg_plan import WantedPeer, kick, peer_steps, remember, wanted_peers
 from cnsmo.services.vpn.drivers.wg_report import detail, problems
 from cnsmo.services.vpn.drivers.wg_tools import WgDevice, set_device
 
@@ -154,14 +154,19 @@ class WireguardDriver(Driver[VpnDesired]):
         changes = self._interface.ensure(kind, scene.link, scene.device)
         if changes:
             scene = self._look(desired)
-            if scene.link is None or scene.device is None:
-                raise DriverError(f"VPN {self.unit}: {self._interface.name} vanished again")
-        assert scene.link is not None and scene.device is not None
+        link, device = scene.link, scene.device
+        if link is None or device is None:
+            raise DriverError(f"VPN {self.unit}: {self._interface.name} vanished again")
         wanted = self._wanted_peers(desired, scene, pair.current)
-        changes += self._configure(desired, scene, wanted, pair.current)
-        changes += converge_link(self.system, scene.link, scene.wanted_link)
+        changes += self._set_device(desired, device, pair.current)
+        if link.up:
+            changes += self._set_peers(scene, device, wanted, called=True)
+            changes += converge_link(self.system, link, scene.wanted_link)
+        else:  # peers are called when they are set: for that it has to be up
+            changes += converge_link(self.system, link, scene.wanted_link)
+            changes += self._set_peers(scene, device, wanted, called=False)
         changes += self._forwarding.apply(*self._entrances(desired, scene))
-        kept = remember(desired, wanted, scene.memory.peers, scene.now)
+        kept = remember(desired, wanted, device, scene.memory.peers, scene.now)
         save_memory(self.state_dir, Memory(peers=kept))
         return changes
 
@@ -183,9 +188,7 @@ class WireguardDriver(Driver[VpnDesired]):
         used = made_by(scene.link)
         return Observation(
             drift=tuple(drift),
-            problems=tuple(
-                problems(desired, scene.device, scene.blocked, scene.behind, scene.now)
-            ),
+            problems=tuple(problems(desired, scene.device, scene.blocked, scene.behind, scene.now)),
             detail=detail(desired, wanted, scene.device, name, used, scene.now),
         )
 
@@ -198,12 +201,9 @@ class WireguardDriver(Driver[VpnDesired]):
             )
         return wanted
 
-    def _configure(
-        self, desired: VpnDesired, scene: _Scene, wanted: dict[str, WantedPeer], key: Key
-    ) -> list[str]:
+    def _set_device(self, desired: VpnDesired, device: WgDevice, key: Key) -> list[str]:
         """Set what differs on the device; a port that is taken is found out before all else."""
-        device, name = scene.device, self._interface.name
-        assert device is not None
+        name = self._interface.name
         changes = []
         if device.listen_port != desired.listen_port:
             self._move_port(device.listen_port, desired.listen_port)
@@ -215,25 +215,42 @@ class WireguardDriver(Driver[VpnDesired]):
         fresh_key = key.private if device.private_key != key.private else None
         if fresh_key:
             changes.append(f"{name}: own key set")
+        if settings or fresh_key:
+            set_device(self.system, name, settings, (), fresh_key)
+        return changes
+
+    def _set_peers(
+        self, scene: _Scene, device: WgDevice, wanted: dict[str, WantedPeer], called: bool
+    ) -> list[str]:
+        """Set what differs; called: whether the peers that stay have sessions with us."""
         steps = peer_steps(wanted, device, scene.memory.peers, scene.now)
-        if settings or fresh_key or steps:
-            set_device(self.system, name, settings, [step.args for step in steps], fresh_key)
-        return changes + [step.repaired for step in steps]
+        args = [step.args for step in steps]
+        if not called:
+            known = [peer for key, peer in wanted.items() if key in device.peers]
+            args += [("peer", peer.public_key, *kick(peer)) for peer in known]
+        set_device(self.system, self._interface.name, (), args)
+        return [step.repaired for step in steps]
 
     def _move_port(self, old: int, new: int) -> None:
+        """Listen on another port, or again on the old one: wireguard-go would listen on none."""
         name = self._interface.name
         try:
             set_device(self.system, name, ("listen-port", str(int(new))), ())
-        except ProgramError:
+        except ProgramError as exc:
             set_device(self.system, name, ("listen-port", str(old)), ())
-            raise
+            raise DriverError(
+                f"VPN {self.unit}: UDP port {new} cannot be used ({exc}): end what uses it on this "
+                "host ('ss -lunp'), or declare another listen_port"
+            ) from exc
 
     def _entrances(self, desired: VpnDesired, scene: _Scene) -> tuple[list[str], set[int]]:
         """Through which interfaces packets come in that are passed on, and of which IP versions."""
         if not desired.forward:
             return [], set()
         lans = {dev for dev in scene.behind.values() if dev is not None}
-        versions = {ipaddress.ip_interface(address).version for address in desired.addresses}
+        versions: set[int] = {
+            ipaddress.ip_interface(address).version for address in desired.addresses
+        }
         return [self._interface.name, *sorted(lans)], versions
 
 

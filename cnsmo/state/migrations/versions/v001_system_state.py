@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The System State: deployments, resources, identities, agents, join tokens."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
@@ -9,6 +11,7 @@ revision = "001"
 down_revision = None
 
 TIME = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+MYSQL: Any = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 
 def upgrade() -> None:
@@ -23,6 +26,7 @@ def upgrade() -> None:
         sa.Column("created_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_deployments"),
         sa.UniqueConstraint("name", name="uq_deployments_name"),
+        **MYSQL,
     )
     op.create_table(
         "resources",
@@ -36,6 +40,7 @@ def upgrade() -> None:
         sa.Column("body", sa.JSON, nullable=False),
         sa.Column("updated_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("deployment_id", "kind", "name", name="pk_resources"),
+        **MYSQL,
     )
     op.create_index(
         "ix_resources_deployment_id_revision", "resources", ["deployment_id", "revision"]
@@ -50,6 +55,7 @@ def upgrade() -> None:
         sa.Column("joined_at", TIME, nullable=False),
         sa.Column("revoked_at", TIME, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_identities"),
+        **MYSQL,
     )
     op.create_index("ix_identities_deployment_id_host", "identities", ["deployment_id", "host"])
     op.create_table(
@@ -62,6 +68,7 @@ def upgrade() -> None:
         sa.Column("observation", sa.JSON, nullable=True),
         sa.Column("observed_at", TIME, nullable=True),
         sa.PrimaryKeyConstraint("deployment_id", "host", "service", name="pk_agents"),
+        **MYSQL,
     )
     op.create_table(
         "join_tokens",
@@ -74,6 +81,7 @@ def upgrade() -> None:
         sa.Column("revoked_at", TIME, nullable=True),
         sa.Column("created_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_join_tokens"),
+        **MYSQL,
     )
     op.create_index("ix_join_tokens_deployment_id", "join_tokens", ["deployment_id"])
 

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cnsmo-manage: what operators do."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from cnsmo.manage import app
+
+
+def main() -> int:
+    """Entry point."""
+    argv = sys.argv[1:]
+    _log(debug="--debug" in argv)
+    forwarded = app.forward(argv)
+    if forwarded is not None:
+        return forwarded
+    return app.run(argv, sys.stdin, sys.stdout, sys.stderr, embed=True)
+
+
+def _log(debug: bool) -> None:
+    """Warnings go to the terminal; from the messaging library only what went wrong."""
+    level = logging.INFO if debug else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    if not debug:
+        logging.getLogger("oslo.messaging").setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is the broker there at all? oslo.messaging would wait for it for ever, without a word."""
+
+from __future__ import annotations
+
+import socket
+
+import oslo_messaging
+from oslo_config import cfg
+
+from cnsmo.model.errors import InvalidRequest, Unavailable
+
+PATIENCE = 5.0
+"""Seconds for a connection to each of the broker's addresses."""
+PORTS = {"amqps": 5671}
+AMQP = 5672
+
+
+def knock(conf: cfg.ConfigOpts) -> None:
+    """Connect to one of the broker's addresses, and hang up.
+
+    :raises InvalidRequest: when ``[bus] url`` is not a URL of a broker.
+    :raises Unavailable: when nobody answers at any address; the text says which and why.
+    """
+    try:
+        url = oslo_messaging.TransportURL.parse(conf, conf.bus.url)
+    except oslo_messaging.InvalidTransportURL as exc:
+        raise InvalidRequest(
+            f"[bus] url is not a broker's ({exc.args[-1]}): write rabbit://USER:PASSWORD@HOST:5671/"
+        ) from exc
+    failures = []
+    for host in url.hosts:
+        address = (host.hostname, host.port or PORTS.get(url.transport, AMQP))
+        try:
+            with socket.create_connection(address, timeout=PATIENCE):
+                return
+        except OSError as exc:
+            failures.append(f"{address[0]}:{address[1]}: {exc.strerror or exc}")
+    if failures:
+        raise Unavailable(f"the broker cannot be reached ([bus] url): {'; '.join(failures)}")

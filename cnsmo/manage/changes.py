@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plan in words: row by row what is added, changed and removed, and which hosts it touches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cnsmo.manage.style import Style
+
+if TYPE_CHECKING:
+    from cnsmo.model.messages import Plan, RowChange
+
+_SIGNS = {"add": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "red")}
+ABSENT = object()
+
+
+def told(plan: Plan, style: Style) -> Iterator[str]:
+    """The lines of a plan for people."""
+    if not plan.changes:
+        yield f"{plan.deployment} is as the document says (revision {plan.base_revision})."
+        return
+    yield style.paint(f"{plan.deployment}, on revision {plan.base_revision}:", "bold")
+    for change in plan.changes:
+        sign, colour = _SIGNS[change.action]
+        yield style.paint(f"  {sign} {change.kind} {change.name}", colour)
+        yield from (f"      {line}" for line in _details(change))
+    counts = [sum(change.action == action for change in plan.changes) for action in _SIGNS]
+    yield f"{counts[0]} to add, {counts[1]} to change, {counts[2]} to remove; {_hosts(plan)}."
+
+
+def difference(before: Any, after: Any) -> list[tuple[str, Any, Any]]:
+    """The keys that differ, dotted, with the old and the new value; ABSENT where there is none."""
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return [] if before == after else [("", before, after)]
+    found = []
+    for key in [*before, *(key for key in after if key not in before)]:
+        for inner, old, new in difference(before.get(key, ABSENT), after.get(key, ABSENT)):
+            found.append((f"{key}.{inner}" if inner else key, old, new))
+    return found
+
+
+def _details(change: RowChange) -> Iterator[str]:
+    if change.action == "change":
+        for key, old, new in difference(change.before, change.after):
+            yield f"{key}: {_value(old)} -> {_value(new)}"
+    elif change.action == "add":
+        for key, value in _without_defaults(change.kind, change.after or {}).items():
+            yield f"{key}: {_value(value)}"
+
+
+def _without_defaults(service: str, body: dict[str, Any]) -> dict[str, Any]:
+    """A spec as the operator wrote it; whole where the service's plugin is not installed here."""
+    from pydantic import ValidationError
+
+    from cnsmo.model.errors import InvalidRequest
+    from cnsmo.services import registry
+
+    try:
+        spec = registry.service(service).Spec.model_validate(body)
+    except (InvalidRequest, ValidationError):
+        return body
+    return spec.model_dump(mode="json", exclude_defaults=True)
+
+
+def _value(value: Any) -> str:
+    if value is ABSENT:
+        return "(none)"
+    if isinstance(value, str):
+        return value or '""'
+    if isinstance(value, list) and all(isinstance(item, str | int) for item in value):
+        return ", ".join(str(item) for item in value) or "(none)"
+    return "(default)" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _hosts(plan: Plan) -> str:
+    if not plan.hosts:
+        return "no host is touched"
+    some = ", ".join(plan.hosts[:8]) + (", ..." if len(plan.hosts) > 8 else "")
+    many = len(plan.hosts) != 1
+    return f"{len(plan.hosts)} host{'s are' if many else ' is'} touched: {some}"

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cnsmo-manage token: who holds a join token may become a host, in the groups that it grants."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from typing import Any
+
+from cnsmo.manage import durations
+from cnsmo.manage.cells import Moment, Names
+from cnsmo.manage.command import Command, ListCommand, ShowCommand
+from cnsmo.model.errors import InvalidRequest, NotFound
+
+YEAR = 365 * 86400
+MAX_USES = 100_000
+
+
+class Create(ShowCommand):
+    """Make a join token.
+
+    Put it into /etc/cnsmo/join.token on the VM, or into its user-data. Its text is shown this one
+    time. Groups are granted by the token alone; a host cannot claim others. Every host is in the
+    group 'all'.
+    """
+
+    in_deployment = True
+    writes = True
+    examples = """
+cnsmo-manage token create --group web
+cnsmo-manage token create --group web --group edge --uses 20 --lifetime 7d
+cnsmo-manage token create -f value -c token > join.token
+"""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "-g",
+            "--group",
+            action="append",
+            default=[],
+            metavar="GROUP",
+            help="a group for the hosts that join with it; may be repeated",
+        )
+        parser.add_argument(
+            "--lifetime",
+            type=durations.seconds,
+            default=3600,
+            metavar="DURATION",
+            help="how long it can be used: as 30m, 1h, 7d; default: 1h, at most a year",
+        )
+        parser.add_argument(
+            "--uses",
+            type=int,
+            default=1,
+            metavar="N",
+            help=f"how many hosts can join with it; default: 1, at most {MAX_USES:,}",
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+        from pydantic import ValidationError
+
+        from cnsmo.model.messages import TokenRequest
+
+        if not 1 <= parsed_args.lifetime <= YEAR:
+            raise InvalidRequest("--lifetime: from 1 second to 365 days")
+        if not 1 <= parsed_args.uses <= MAX_USES:
+            raise InvalidRequest(f"--uses: from 1 to {MAX_USES:,}")
+        try:
+            request = TokenRequest(
+                groups=parsed_args.group, lifetime=parsed_args.lifetime, uses=parsed_args.uses
+            )
+        except ValidationError as exc:
+            told = "; ".join(
+                str(error["msg"]).removeprefix("Value error, ") for error in exc.errors()
+            )
+            raise InvalidRequest(f"--group: {told}") from exc
+        name, client = self.deployment(parsed_args), self.session.client
+        columns = "Deployment", "Groups", "Uses", "Expires"
+        if parsed_args.dry_run:
+            client.deployment_show(name)
+            expires = datetime.datetime.now(datetime.UTC)
+            expires += datetime.timedelta(seconds=request.lifetime)
+            self.note("Dry run: no token was made; it would be like this.")
+            return columns, (name, Names(request.groups), request.uses, Moment(expires))
+        made = client.token_create(name, request)
+        if parsed_args.formatter == "table":
+            self.note("The token is shown this once. On the VM it goes into /etc/cnsmo/join.token.")
+        return (*columns, "ID", "Token"), (
+            name,
+            Names(made.groups),
+            made.uses_left,
+            Moment(made.expires_at),
+            made.id,
+            made.token,
+        )
+
+
+class List(ListCommand):
+    """List the join tokens of a deployment; never their texts, which nobody has."""
+
+    in_deployment = True
+    examples = """
+cnsmo-manage token list
+"""
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], list[Any]]:
+        now = datetime.datetime.now(datetime.UTC)
+        rows = []
+        for token in self.session.client.token_list(self.deployment(parsed_args)):
+            status = (
+                "revoked"
+                if token.revoked
+                else "used up"
+                if token.uses_left < 1
+                else "expired"
+                if token.expires_at <= now
+                else "valid"
+            )
+            groups, expires = Names(token.groups), Moment(token.expires_at)
+            rows.append((token.id, groups, token.uses_left, expires, status))
+        return ("ID", "Groups", "Uses left", "Expires", "Status"), rows
+
+    def empty(self, args: argparse.Namespace) -> str:
+        return "There is no token yet: 'cnsmo-manage token create' makes one."
+
+
+class Revoke(Command):
+    """Make a join token worthless; hosts that joined with it stay."""
+
+    in_deployment = True
+    writes = True
+    examples = """
+cnsmo-manage token revoke t-1a2b3c4d    # the ID that 'token list' shows
+"""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("id", metavar="ID", help="the token's ID, not its text")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        name, client = self.deployment(parsed_args), self.session.client
+        ident = parsed_args.id.partition(".")[0]
+        if parsed_args.dry_run:
+            if ident not in {token.id for token in client.token_list(name)}:
+                raise NotFound(f"deployment {name!r} has no token {ident!r}")
+            self.dry(f"revoke the token {ident} of {name}")
+            return
+        client.token_revoke(name, ident)
+        self.say(f"Token {ident} revoked.")
