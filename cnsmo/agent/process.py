@@ -40,6 +40,8 @@ class AgentProcess:
         self._heart = Heart(settings.heartbeat, self._client, self._wakeup)
         self._backoff = Backoff(FIRST_PAUSE, settings.retry_max)
         self._server: oslo_messaging.RPCServer | None = None
+        """Known once it listens: what has not found the broker yet cannot be stopped."""
+        self._ended = threading.Event()
 
     def run(self) -> None:
         """Work until stop() is called, or until the host is removed.
@@ -55,6 +57,7 @@ class AgentProcess:
             if identity is not None:
                 self._serve(identity, known)
         finally:
+            self._ended.set()
             self._heart.stop()
             if self._server is not None:
                 self._server.stop()
@@ -154,15 +157,26 @@ class AgentProcess:
     def _listen(self, ident: str) -> None:
         """Listen for hints; on a thread of its own, because the broker may be away."""
         topic = transport.agent_topic(ident)
-        self._server = oslo_messaging.get_rpc_server(
-            transport.calls(self._conf),
-            oslo_messaging.Target(
-                topic=topic, exchange=topic, server=self._settings.state_dir.role
-            ),
-            [_Hints(self._wakeup)],
-            executor="threading",
-        )
-        self._server.start()
+        role = self._settings.state_dir.role
+        backoff = Backoff(FIRST_PAUSE, self._settings.retry_max)
+        while not self._ended.is_set():
+            server = oslo_messaging.get_rpc_server(
+                transport.listening(self._conf),
+                oslo_messaging.Target(topic=topic, exchange=topic, server=role),
+                [_Hints(self._wakeup)],
+                executor="threading",
+            )
+            try:
+                server.start()
+            except Exception as exc:  # noqa: BLE001  # whatever the broker's library raises
+                pause = backoff.pause()
+                LOG.warning("cannot listen for hints: %s. Next try in %.1f s", exc, pause)
+                self._ended.wait(pause)
+                continue
+            self._server = server
+            if self._ended.is_set():
+                server.stop()
+            return
 
 
 class _Hints:

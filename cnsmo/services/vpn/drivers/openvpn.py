@@ -41,13 +41,15 @@ from cnsmo.services.vpn.drivers.openvpn_management import Management
 from cnsmo.services.vpn.drivers.openvpn_members import MemberFiles
 from cnsmo.services.vpn.drivers.openvpn_options import OpenvpnOptions
 from cnsmo.services.vpn.drivers.openvpn_process import OPENVPN, Files, OpenvpnProcess
-from cnsmo.services.vpn.drivers.openvpn_report import Answer, detail, problems
+from cnsmo.services.vpn.drivers.openvpn_report import Answer, connected, detail, problems
 from cnsmo.services.vpn.drivers.private_files import ensure_directory, remove_tree
 
 LOG = log.getLogger(__name__)
 
 OLDEST = (2, 6)
 """The first release with what is used here: fingerprints, TLS 1.3 throughout, disable-dco."""
+AGAIN_SECONDS = 2.0
+"""How soon to look again: at a connection on its way, or to announce that a certificate is gone."""
 IPV6_SOCKETS = Path("/proc/net/if_inet6")
 
 
@@ -79,6 +81,7 @@ class OpenvpnDriver(Driver[VpnDesired]):
         self._process = OpenvpnProcess(system, state_dir)
         self._forwarding = Forwarding(system, state_dir)
         self._checked = False
+        self._promoted = False
 
     def check(self) -> None:
         if self._checked:  # asked for at every turn, and what was installed stays
@@ -120,6 +123,7 @@ class OpenvpnDriver(Driver[VpnDesired]):
                 self.label,
                 "will be put in use" if advanced.promoting else "is ready",
             )
+        self._promoted = False
         announced = {"driver": self.name, "fingerprint": advanced.current.fingerprint}
         if advanced.next is not None:
             announced["next_fingerprint"] = advanced.next.fingerprint
@@ -170,10 +174,13 @@ class OpenvpnDriver(Driver[VpnDesired]):
         if link is None:
             link = self._make_device()
             changes.append(f"{self._device}: interface made")
-        changes += self._process.converge(_files(scene.plan, certificates))
+        started = self._process.converge(_files(scene.plan, certificates))
         if certificates.promoting:
             self._certificates.save(certificates.promoted())
+            self._promoted = True
             LOG.info("%s: the next certificate is in use", self.label)
+        else:
+            changes += started
         changes += converge_link(self.system, link, scene.wanted_link)
         changes += self._forwarding.apply(*self._entrances(desired, scene))
         return changes + self._expel(scene.plan)
@@ -220,6 +227,7 @@ class OpenvpnDriver(Driver[VpnDesired]):
                 problems(desired, scene.plan, answer, self._process.last_words())
                 + _blocked(scene.blocked, scene.behind)
             ),
+            again=AGAIN_SECONDS if self._promoted or not connected(scene.plan, answer) else None,
             detail=detail(desired, scene.plan, answer, self._device),
         )
 

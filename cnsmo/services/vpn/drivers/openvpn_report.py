@@ -65,6 +65,11 @@ def problems(desired: VpnDesired, plan: Plan, answer: Answer | None, last_words:
     return found
 
 
+def connected(plan: Plan, answer: Answer | None) -> bool:
+    """Whether the daemon is where it shall be: ready for clients, at the hub, or not there."""
+    return plan.config is None or (answer is not None and answer.state.name == CONNECTED)
+
+
 def _session(session: Session) -> dict[str, Any]:
     return {
         "endpoint": session.endpoint,

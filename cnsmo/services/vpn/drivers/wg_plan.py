@@ -198,23 +198,28 @@ def _wanted(
     )
 
 
-def _add(peer: WantedPeer) -> WgStep:
-    """Add a peer and call it now: it may believe in a session that we do not have any more.
+def add_words(peer: WantedPeer) -> tuple[str, ...]:
+    """Words for ``wg set`` that add a peer and call it now.
 
-    Otherwise its packets would be lost until it notices, after 15 seconds (white paper 6.5).
+    It may believe in a session that we do not have any more: its packets would be lost until it
+    notices, after 15 seconds (white paper 6.5).
     """
     words = [*_of(peer.public_key)]
     if peer.call:
         words += ["endpoint", render_endpoint(peer.call)]
     words += ["allowed-ips", ",".join(sorted(peer.allowed_ips))]
-    words += kick(peer)
+    return (*words, *kick(peer))
+
+
+def _add(peer: WantedPeer) -> WgStep:
+    words = add_words(peer)
     if not peer.allowed_ips:
         found = f"peer {peer.host} is silent; its next key has not been tried"
-        return WgStep(found, f"peer {peer.host}: next key on trial", tuple(words))
+        return WgStep(found, f"peer {peer.host}: next key on trial", words)
     if peer.replaces:
         found = f"peer {peer.host} has another key than it announced"
-        return WgStep(found, f"peer {peer.host}: new key", tuple(words))
-    return WgStep(f"peer {peer.host} is missing", f"peer {peer.host} added", tuple(words))
+        return WgStep(found, f"peer {peer.host}: new key", words)
+    return WgStep(f"peer {peer.host} is missing", f"peer {peer.host} added", words)
 
 
 def _change(peer: WantedPeer, has: WgPeer, known: PeerMemory | None, now: float) -> list[WgStep]:

@@ -31,7 +31,15 @@ from cnsmo.services.vpn.drivers.link import (
 from cnsmo.services.vpn.drivers.private_files import remove_tree
 from cnsmo.services.vpn.drivers.wg_interface import WgInterface, implementation, made_by
 from cnsmo.services.vpn.drivers.wg_memory import Memory, load_memory, save_memory
-from cnsmo.services.vpn.drivers.wg_plan import WantedPeer, kick, peer_steps, remember, wanted_peers
+from cnsmo.services.vpn.drivers.wg_plan import (
+    WantedPeer,
+    add_words,
+    kick,
+    peer_steps,
+    remember,
+    wanted_peers,
+)
+from cnsmo.services.vpn.drivers.wg_push import Pushes
 from cnsmo.services.vpn.drivers.wg_report import detail, problems
 from cnsmo.services.vpn.drivers.wg_tools import WgDevice, set_device
 
@@ -57,12 +65,14 @@ class WireguardDriver(Driver[VpnDesired]):
     """One WireGuard interface per unit."""
 
     name = "wireguard"
+    prepares = True
 
     def __init__(self, system: System, unit: str, label: str, state_dir: Path) -> None:
         super().__init__(system, unit, label, state_dir)
         self._keys = KeyRing(state_dir)
         self._interface = WgInterface(system, unit, label, state_dir)
         self._forwarding = Forwarding(system, state_dir)
+        self._pushes = Pushes()
 
     def check(self) -> None:
         for program, package in (("wg", "wireguard-tools"), ("ip", "iproute2")):
@@ -189,6 +199,7 @@ class WireguardDriver(Driver[VpnDesired]):
         return Observation(
             drift=tuple(drift),
             problems=tuple(problems(desired, scene.device, scene.blocked, scene.behind, scene.now)),
+            again=self._pushes.again(time.monotonic()),
             detail=detail(desired, wanted, scene.device, name, used, scene.now),
         )
 
@@ -228,6 +239,8 @@ class WireguardDriver(Driver[VpnDesired]):
         if not called:
             known = [peer for key, peer in wanted.items() if key in device.peers]
             args += [("peer", peer.public_key, *kick(peer)) for peer in known]
+        for peer in self._pushes.due(wanted, device, time.monotonic()):
+            args += [("peer", peer.public_key, "remove"), add_words(peer)]
         set_device(self.system, self._interface.name, (), args)
         return [step.repaired for step in steps]
 
