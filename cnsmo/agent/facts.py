@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,25 @@ from pydantic import ValidationError
 
 from cnsmo.model.errors import InvalidRequest, ProgramError
 from cnsmo.model.host import HostFacts
-from cnsmo.model.names import LABEL
+from cnsmo.model.names import LABEL, check_label
 from cnsmo.services.base import System
 
 LOG = log.getLogger(__name__)
 INSTANCE_DATA = Path("/run/cloud-init/instance-data.json")
+INSTANCE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+MAX_PRIVATE, MAX_PUBLIC = 16, 4
+"""How many addresses a host announces of those that it found by itself."""
 
 
 def host_name(conf: cfg.ConfigOpts) -> str:
-    """The host's name in its deployment."""
-    return str(conf.host.name or socket.gethostname().split(".")[0].lower())
+    """The host's name in its deployment.
+
+    :raises InvalidRequest: when it is none that a deployment could use.
+    """
+    try:
+        return check_label(str(conf.host.name or socket.gethostname().split(".")[0].lower()))
+    except ValueError as exc:
+        raise InvalidRequest(f"configuration, [host] name: {exc}") from exc
 
 
 def gather(conf: cfg.ConfigOpts, system: System, instance_data: Path = INSTANCE_DATA) -> HostFacts:
@@ -34,14 +45,14 @@ def gather(conf: cfg.ConfigOpts, system: System, instance_data: Path = INSTANCE_
     """
     cloud = _cloud(instance_data)
     interface, mtu = _default_interface(system)
-    own = _addresses(system, interface)
+    own = _addresses(system, interface)[:MAX_PRIVATE]
     private = list(conf.host.private_addresses) or [
         text for text in own if ipaddress.ip_interface(text).version == 4 or _routable(text)
     ]
     public = (
         list(conf.host.public_addresses)
         or cloud.get("public", [])
-        or [str(ipaddress.ip_interface(text).ip) for text in own if _routable(text)]
+        or [str(ipaddress.ip_interface(text).ip) for text in own if _routable(text)][:MAX_PUBLIC]
     )
     try:
         return HostFacts(
@@ -66,24 +77,34 @@ def _cloud(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as exc:
         LOG.warning("%s cannot be read: %s", path, exc)
         return {}
-    v1 = data.get("v1", {})
-    meta = data.get("ds", {}).get("meta_data", {})
+    v1, meta = _table(data, "v1"), _table(data, "ds", "meta_data")
+    found: dict[str, Any] = {}
     zone = str(v1.get("availability_zone") or "").lower().replace("_", "-")
-    found: dict[str, Any] = {"instance_id": str(v1.get("instance_id") or "")[:64]}
     if LABEL.fullmatch(zone):
         found["site"] = zone
+    ident = str(v1.get("instance_id") or "")
+    if INSTANCE_ID.fullmatch(ident):
+        found["instance_id"] = ident
     address = str(meta.get("public-ipv4") or meta.get("public_ipv4") or "")
-    if address:
-        found["public"] = [address]
+    with contextlib.suppress(ValueError):
+        found["public"] = [str(ipaddress.ip_address(address))]
     return found
+
+
+def _table(data: Any, *keys: str) -> dict[str, Any]:
+    """A table within tables; empty when it is not there."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
 
 
 def _default_interface(system: System) -> tuple[str, int]:
     """Name and MTU (bytes) of the interface that the default route leads to."""
     for family in ("-4", "-6"):
         for route in _ip(system, family, "route", "show", "default"):
-            for link in _ip(system, "link", "show", "dev", route["dev"]):
-                return str(route["dev"]), int(link["mtu"])
+            hop = route if "dev" in route else next(iter(route.get("nexthops", ())), {})
+            for link in _ip(system, "link", "show", "dev", hop["dev"]) if "dev" in hop else ():
+                return str(hop["dev"]), int(link["mtu"])
     return "", 1500
 
 

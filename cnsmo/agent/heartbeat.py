@@ -73,4 +73,7 @@ class Heart:
 
     def _run(self) -> None:
         while not self._stop.wait(jittered(self._period)):
-            self.beat()
+            try:
+                self.beat()
+            except Exception:  # who beats no more is taken for dead; the log has the reason
+                LOG.exception("heartbeat: unforeseen")

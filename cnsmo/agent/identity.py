@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -12,6 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from cnsmo.model.errors import Conflict, InvalidRequest
 from cnsmo.state.replica import write_file
+
+EVERY_SERVICE = "all"
+"""The role of a process that hosts all of the host's services."""
 
 
 class HostIdentity(BaseModel):
@@ -24,37 +28,43 @@ class HostIdentity(BaseModel):
 
 
 class StateDir:
-    """The agent's directory (0700). One process per service works in it at a time."""
+    """The agent's directory (0700). One process per service works in it at a time, or one for all.
+
+    Processes that start together for the first time join as one host: they share the nonce.
+    """
 
     def __init__(self, path: Path, role: str) -> None:
-        """role: ``all``, or the one service that this process hosts."""
+        """role: EVERY_SERVICE, or the one service that this process hosts."""
         self.path = path
         self.role = role
-        self._lock: int | None = None
+        self._locks: list[int] = []
 
     def open(self) -> None:
-        """Make the directory if need be, and take this role's lock.
+        """Make the directory if need be, and take this role's locks.
 
-        :raises Conflict: when another agent process has the role.
+        :raises Conflict: when another agent process has the role, or a part of it.
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
-        self._lock = os.open(self.path / f"{self.role}.lock", os.O_CREAT | os.O_RDWR, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take("agents", fcntl.LOCK_EX if self.role == EVERY_SERVICE else fcntl.LOCK_SH)
+            self._take(self.role, fcntl.LOCK_EX)
         except BlockingIOError:
-            os.close(self._lock)
-            self._lock = None
+            self.close()
             raise Conflict(
-                f"another cnsmo-agent ({self.role}) works in {self.path}: stop it first, or give "
-                "this one a directory of its own ([agent] state_dir)"
+                f"another cnsmo-agent works in {self.path}, and has the role {self.role!r} or a "
+                "part of it: stop it first, or give this one a directory of its own "
+                "([agent] state_dir)"
             ) from None
 
+    def _take(self, name: str, how: int) -> None:
+        self._locks.append(os.open(self.path / f"{name}.lock", os.O_CREAT | os.O_RDWR, 0o600))
+        fcntl.flock(self._locks[-1], how | fcntl.LOCK_NB)
+
     def close(self) -> None:
-        """Give the lock back."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        """Give the locks back."""
+        while self._locks:
+            os.close(self._locks.pop())
 
     def replica(self) -> Path:
         """Where this process keeps its replica."""
@@ -79,22 +89,25 @@ class StateDir:
             return HostIdentity.model_validate_json(path.read_text())
         except FileNotFoundError:
             return None
-        except ValidationError:
+        except (UnicodeDecodeError, ValidationError):
             raise InvalidRequest(
                 f"{path} is damaged: restore it from a backup; or remove this host from its "
                 "deployment, delete the file, and let it join again with a new token"
             ) from None
 
     def keep(self, identity: HostIdentity) -> None:
-        """Store the identity; the nonce has served."""
+        """Store the identity. The nonce stays: another process of this host may be joining."""
         write_file(self.path / "identity.json", identity.model_dump_json())
-        (self.path / "join.nonce").unlink(missing_ok=True)
 
     def nonce(self) -> str:
         """What makes repetitions of this host's join recognisable; made once, then kept."""
         path = self.path / "join.nonce"
         if not path.exists():
-            write_file(path, secrets.token_urlsafe(32))
+            mine = self.path / f"join.nonce.{self.role}"
+            write_file(mine, secrets.token_urlsafe(32))
+            with contextlib.suppress(FileExistsError):
+                os.link(mine, path)
+            mine.unlink()
         return path.read_text()
 
     def forget(self) -> None:

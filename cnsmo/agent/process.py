@@ -104,6 +104,9 @@ class AgentProcess:
         client = CoreClient(self._conf, min(JOIN_TIMEOUT, settings.rpc_timeout))
         while not self._wakeup.stopping:
             try:
+                identity = settings.state_dir.identity()
+                if identity is not None:
+                    return identity  # another process of this host joined meanwhile
                 answer = client.join(
                     JoinRequest(
                         token=settings.token(),

@@ -78,6 +78,9 @@ class ServiceAgent:
                 raise
             except CnsmoError as exc:
                 told.refused.append(f"{unit.name}: {exc}")
+            except Exception as exc:  # of a driver; the other units shall not suffer
+                LOG.exception("%s %s %s", self._label, self.service.name, unit.name)
+                told.refused.append(f"{unit.name}: {_unforeseen(exc)}")
             else:
                 told.revision = max(told.revision, revision)
         for name in self._owned(view, host) - set(units):
@@ -88,10 +91,11 @@ class ServiceAgent:
         self, view: View, host: str, unit: Unit, confirmed: int, announce: Announce
     ) -> int:
         row = view.get(member_kind(self.service.name), joined(unit.name, host))
-        settled = row is not None and row.revision <= confirmed
         driver = self._driver(unit.name, unit.driver)
         driver.check()
-        body = driver.announce(dataclasses.replace(unit, confirmed=settled))
+        body = driver.announce(unit)
+        if row is not None and self._says(row.body) == body and row.revision <= confirmed:
+            body = driver.announce(dataclasses.replace(unit, confirmed=True))
         admitted = self.service.admitted(view, unit.name, host)
         if row is not None and self._says(row.body) == body and admitted:
             return 0
@@ -134,7 +138,7 @@ class ServiceAgent:
                 continue
             except Exception as exc:
                 LOG.exception("%s %s %s", self._label, self.service.name, name)
-                failures.append(f"{name}: unforeseen {type(exc).__name__}: {exc}")
+                failures.append(f"{name}: {_unforeseen(exc)}")
                 continue
             problems_now = (*wanted.problems, *seen[name].problems)
             doubts += [f"{name}: {problem}" for problem in problems_now]
@@ -178,6 +182,10 @@ class ServiceAgent:
             except CnsmoError as exc:
                 failures.append(f"{name}: cannot be removed: {exc}")
                 continue
+            except Exception as exc:
+                LOG.exception("%s %s %s", self._label, self.service.name, name)
+                failures.append(f"{name}: cannot be removed: {_unforeseen(exc)}")
+                continue
             LOG.info("%s %s %s: removed", self._label, self.service.name, name)
             self._drivers.pop((name, driver), None)
             self._applied.pop(name, None)
@@ -202,6 +210,10 @@ class ServiceAgent:
                 self._state_dir.unit(self.service.name, unit, name),
             )
         return self._drivers[key]
+
+
+def _unforeseen(exc: Exception) -> str:
+    return f"unforeseen {type(exc).__name__}: {exc}"
 
 
 def report_of(service: str, outcome: Outcome, revision: int) -> AgentReport:

@@ -8,18 +8,21 @@ import socket
 from typing import Any, TypeVar
 
 import oslo_messaging
+from kombu.exceptions import OperationalError
 from oslo_config import cfg
 from pydantic import BaseModel
 
 from cnsmo.bus import transport
 from cnsmo.bus.envelope import opened
 from cnsmo.model import messages as msg
-from cnsmo.model.errors import Unavailable
+from cnsmo.model.errors import CnsmoError, Unavailable
 from cnsmo.model.resource import Changes, Row
 
 M = TypeVar("M", bound=BaseModel)
 RETRIES = 2
 """Tries to reach the broker within one call; who called decides what comes after."""
+REACH_SECONDS = 5.0
+"""How long to wait for a broker that was never there since this process began."""
 
 
 class _Client:
@@ -37,12 +40,20 @@ class _Client:
         self._rpc = oslo_messaging.get_rpc_client(
             transport.calls(conf), target, timeout=timeout, retry=RETRIES
         )
+        self._conf = conf
+        self._patience = min(timeout, REACH_SECONDS)
         self.context = context
 
     def _call(self, method: str, **arguments: Any) -> Any:
+        transport.reach(self._conf, self._patience)
         try:
             return opened(self._rpc.call(self.context, method, **arguments))
-        except oslo_messaging.MessagingException as exc:
+        except oslo_messaging.RemoteError as exc:
+            raise CnsmoError(
+                f"the core could not take the call {method} ({exc.exc_type}): is it of the same "
+                "release as this program?"
+            ) from exc
+        except (oslo_messaging.MessagingException, OperationalError) as exc:
             raise Unavailable(
                 f"no core answered {method} in time: is cnsmo-core running, and is the broker "
                 "reachable ([bus] url)?"
@@ -213,19 +224,10 @@ class AgentClient:
     VERSION = "1.0"
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
-        self._transport = transport.calls(conf)
-        self._clients: dict[str, Any] = {}
+        target = oslo_messaging.Target(version=self.VERSION, fanout=True)
+        self._rpc = oslo_messaging.get_rpc_client(transport.calls(conf), target, retry=0)
 
     def hint(self, ident: str, head: int) -> None:
         """Tell all agent processes of a host that the deployment is at revision head."""
-        if ident not in self._clients:
-            topic = transport.agent_topic(ident)
-            target = oslo_messaging.Target(
-                topic=topic, version=self.VERSION, exchange=topic, fanout=True
-            )
-            self._clients[ident] = oslo_messaging.get_rpc_client(self._transport, target, retry=0)
-        self._clients[ident].cast({}, "hint", head=head)
-
-    def forget(self, ident: str) -> None:
-        """The host is gone."""
-        self._clients.pop(ident, None)
+        topic = transport.agent_topic(ident)
+        self._rpc.prepare(topic=topic, exchange=topic).cast({}, "hint", head=head)

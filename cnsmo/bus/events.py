@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Events: what happened, for whoever wants to know (oslo.messaging's Notifier)."""
+"""Events: what happened, for whoever wants to know.
+
+Who watches hears them by fanout: nothing is kept for those who are not there. Besides, they go out
+through oslo.messaging's Notifier to other programs, where the operator asks for that with
+``[oslo_messaging_notifications] driver``: a broker keeps notifications until somebody takes them.
+"""
 
 from __future__ import annotations
 
 import queue
-import secrets
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -18,43 +22,60 @@ from cnsmo.model.messages import EventMessage
 
 LOG = log.getLogger(__name__)
 PREFIX = "cnsmo."
+VERSION = "1.0"
+REACH_SECONDS = 10.0
 
 
 class Announcer:
     """Sends events. One that cannot be sent is logged and lost: rows hold the truth."""
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
+        target = oslo_messaging.Target(
+            topic=transport.EVENTS_TOPIC,
+            exchange=transport.EVENTS_TOPIC,
+            version=VERSION,
+            fanout=True,
+        )
+        self._watchers = oslo_messaging.get_rpc_client(transport.calls(conf), target, retry=0)
         self._notifier = oslo_messaging.Notifier(
-            transport.events(conf),
+            transport.notifications(conf),
             publisher_id=f"core.{socket.gethostname()}",
-            driver="messagingv2",
             topics=[transport.EVENTS_TOPIC],
             retry=0,
         )
 
     def send(self, event: EventMessage) -> None:
         """Send one event."""
+        payload = event.model_dump(mode="json")
         try:
-            self._notifier.info({}, PREFIX + event.type, event.model_dump(mode="json"))
-        except Exception:  # noqa: BLE001  # whatever the broker's library raises: rows hold the truth
-            LOG.warning("event %s of %s could not be sent", event.type, event.deployment)
+            self._watchers.cast({}, "event", event=payload)
+            self._notifier.info({}, PREFIX + event.type, payload)
+        except Exception as exc:  # noqa: BLE001  # whatever the broker's library raises: rows hold the truth
+            LOG.warning("event %s of %s not sent: %s", event.type, event.deployment, exc)
 
 
 class Watch:
     """Receives all events from now on, until closed; use as a context manager."""
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
+        self._conf = conf
         self._arrived: queue.Queue[EventMessage] = queue.Queue()
-        self._listener = oslo_messaging.get_notification_listener(
-            transport.events(conf),
-            [oslo_messaging.Target(topic=transport.EVENTS_TOPIC)],
-            [_Sink(self._arrived)],
-            executor="threading",
-            pool=f"watch-{secrets.token_hex(4)}",
-        )
 
     def __enter__(self) -> Watch:
-        self._listener.start()
+        """Begin to listen.
+
+        :raises Unavailable: when the broker is not reachable.
+        """
+        transport.reach(self._conf, REACH_SECONDS)
+        self._listener = oslo_messaging.get_rpc_server(
+            transport.listening(self._conf),
+            oslo_messaging.Target(
+                topic=transport.EVENTS_TOPIC, exchange=transport.EVENTS_TOPIC, server="watch"
+            ),
+            [_Sink(self._arrived)],
+            executor="threading",
+        )
+        self._listener.start(override_pool_size=1)
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -76,17 +97,26 @@ class Watch:
 
 
 class _Sink:
+    """What watchers are told."""
+
+    target = oslo_messaging.Target(version=VERSION)
+
     def __init__(self, arrived: queue.Queue[EventMessage]) -> None:
         self._arrived = arrived
 
-    def info(
-        self,
-        ctxt: dict[str, Any],
-        publisher_id: str,
-        event_type: str,
-        payload: dict[str, Any],
-        metadata: dict[str, Any],
-    ) -> None:
+    def event(self, ctxt: dict[str, Any], event: dict[str, Any]) -> None:
+        """Called by oslo.messaging for each event; one thread, so their order is kept."""
+        self._arrived.put(EventMessage.model_validate(event))
+
+
+class Unwatched:
+    """What a core itself makes of events: nothing.
+
+    It listens so that their exchange is always there: the broker deletes it with its last listener,
+    and sending an event would then be an error.
+    """
+
+    target = oslo_messaging.Target(version=VERSION)
+
+    def event(self, ctxt: dict[str, Any], event: dict[str, Any]) -> None:
         """Called by oslo.messaging for each event."""
-        if event_type.startswith(PREFIX):
-            self._arrived.put(EventMessage.model_validate(payload))

@@ -1,29 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connects to the bus: one transport per process for calls, one for events."""
+"""Connects to the bus: one transport per process for calls, one for what is heard, one for events.
+
+Nothing that a broker keeps for us outlives its listener for long: reply queues and the queues of
+hints and events expire, all other queues of listeners go with them. What waits for a core stays.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import oslo_messaging
+import oslo_messaging.opts
 from oslo_config import cfg
+from oslo_log import log
 
 from cnsmo.bus import inprocess
 from cnsmo.conf.bus import IN_PROCESS
+from cnsmo.model.errors import Unavailable
 
+LOG = log.getLogger(__name__)
 EXCHANGE = "cnsmo"
 AGENTS_TOPIC = "cnsmo-core"
 """What agents call; any core process answers."""
 OPERATORS_TOPIC = "cnsmo-operator"
 """What operators call; any core process answers."""
 EVENTS_TOPIC = "cnsmo-events"
+NOBODY_TOPIC = "cnsmo-nobody"
+"""Where nobody listens: a call there only finds out whether the broker is reachable."""
 
-IN_PROCESS_OPTIONS = "?heartbeat_timeout_threshold=0&rpc_conn_pool_size=1000"
+IN_PROCESS_OPTIONS = {"heartbeat_timeout_threshold": "0", "rpc_conn_pool_size": "1000"}
 """Nothing to keep alive, and as many connections as there are agents in the process."""
+LISTENING_OPTIONS = {"amqp_auto_delete": "true", "rabbit_quorum_queue": "false"}
+"""A queue that its listener left is deleted; quorum queues cannot be."""
+DEFAULTS = {"rabbit_transient_queues_ttl": 60, "rabbit_interval_max": 10}
+"""Our defaults in [oslo_messaging_rabbit], in seconds: after which an abandoned queue expires, and
+the longest pause between two tries to find a lost broker again."""
 
 _OPEN: dict[tuple[str, str], Any] = {}
+_SEARCHES: dict[str, _Search] = {}
 _LOCK = threading.Lock()
 
 
@@ -33,13 +49,18 @@ def is_in_process(conf: cfg.ConfigOpts) -> bool:
 
 
 def calls(conf: cfg.ConfigOpts) -> oslo_messaging.RPCTransport:
-    """The transport of calls and hints; one per process and broker."""
-    return _opened(conf, oslo_messaging.get_rpc_transport)
+    """The transport of calls and their answers, and of hints that are sent."""
+    return _opened(conf, "calls", oslo_messaging.get_rpc_transport, {})
 
 
-def events(conf: cfg.ConfigOpts) -> oslo_messaging.NotificationTransport:
-    """The transport of events; one per process and broker."""
-    return _opened(conf, oslo_messaging.get_notification_transport)
+def listening(conf: cfg.ConfigOpts) -> oslo_messaging.RPCTransport:
+    """The transport on which hints and events are heard: who was away asks, nothing is kept."""
+    return _opened(conf, "listening", oslo_messaging.get_rpc_transport, LISTENING_OPTIONS)
+
+
+def notifications(conf: cfg.ConfigOpts) -> oslo_messaging.NotificationTransport:
+    """The transport of notifications to other programs."""
+    return _opened(conf, "notifications", oslo_messaging.get_notification_transport, {})
 
 
 def agent_topic(ident: str) -> str:
@@ -47,20 +68,78 @@ def agent_topic(ident: str) -> str:
     return f"cnsmo-agent.{ident}"
 
 
+def reach(conf: cfg.ConfigOpts, timeout: float) -> None:
+    """Find the broker before the first call, waiting for it up to timeout seconds.
+
+    oslo.messaging opens the connection for answers in the first call, tries for as long as it
+    takes, and cannot be interrupted. So a thread of ours makes the first call, to nobody.
+
+    :raises Unavailable: when it is not found, or does not let us in.
+    """
+    if is_in_process(conf):
+        return
+    url = conf.bus.url
+    with _LOCK:
+        search = _SEARCHES.get(url)
+        if search is None:
+            search = _SEARCHES[url] = _Search()
+            threading.Thread(target=search.run, args=(conf,), name="reach", daemon=True).start()
+    if not search.over.wait(timeout):
+        raise Unavailable("the broker is not reachable ([bus] url)")
+    if search.failure:
+        with _LOCK:
+            if _SEARCHES.get(url) is search:
+                del _SEARCHES[url]
+        raise Unavailable(f"the broker at [bus] url does not let us in: {search.failure}")
+
+
 def close() -> None:
     """Close all transports; the next use connects anew."""
     with _LOCK:
-        for transport in _OPEN.values():
-            transport.cleanup()
+        for (_purpose, url), transport in _OPEN.items():
+            # Where the broker was never found, a thread still looks for it and holds the transport.
+            if url not in _SEARCHES or _SEARCHES[url].over.is_set():
+                transport.cleanup()
         _OPEN.clear()
+        _SEARCHES.clear()
 
 
-def _opened(conf: cfg.ConfigOpts, make: Callable[..., Any]) -> Any:
-    key = (make.__name__, conf.bus.url)
+class _Search:
+    """Looks for a broker for as long as it takes."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.failure = ""
+
+    def run(self, conf: cfg.ConfigOpts) -> None:
+        target = oslo_messaging.Target(topic=NOBODY_TOPIC, exchange=EXCHANGE)
+        nobody = oslo_messaging.get_rpc_client(calls(conf), target, timeout=0.001)
+        try:
+            nobody.call({}, "hello")
+        except oslo_messaging.MessagingTimeout:
+            LOG.debug("the broker is there")
+        except Exception as exc:  # noqa: BLE001  # whatever the broker's library raises
+            self.failure = str(exc)
+        self.over.set()
+
+
+def _opened(
+    conf: cfg.ConfigOpts, purpose: str, make: Callable[..., Any], options: Mapping[str, str]
+) -> Any:
+    key = (purpose, conf.bus.url)
     with _LOCK:
         if key not in _OPEN:
             inprocess.register()
-            oslo_messaging.set_transport_defaults(EXCHANGE)
-            own = IN_PROCESS_OPTIONS if is_in_process(conf) else ""
-            _OPEN[key] = make(conf, url=conf.bus.url + own)
+            _set_defaults(conf)
+            url = oslo_messaging.TransportURL.parse(conf, conf.bus.url)
+            url.query.update(IN_PROCESS_OPTIONS if is_in_process(conf) else options)
+            _OPEN[key] = make(conf, url=url)
         return _OPEN[key]
+
+
+def _set_defaults(conf: cfg.ConfigOpts) -> None:
+    oslo_messaging.set_transport_defaults(EXCHANGE)
+    group = "oslo_messaging_rabbit"
+    conf.register_opts(dict(oslo_messaging.opts.list_opts())[group], group)
+    for name, value in DEFAULTS.items():
+        conf.set_default(name, value, group)

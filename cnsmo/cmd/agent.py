@@ -11,7 +11,7 @@ from oslo_config import cfg
 
 from cnsmo import conf
 from cnsmo.agent import facts
-from cnsmo.agent.identity import StateDir
+from cnsmo.agent.identity import EVERY_SERVICE, StateDir
 from cnsmo.agent.process import AgentProcess
 from cnsmo.agent.settings import Settings
 from cnsmo.agent.system import LocalSystem
@@ -47,6 +47,12 @@ def main() -> int:
     except CnsmoError as exc:
         print(f"cnsmo-agent: {exc}", file=sys.stderr)
         return exc.exit_code
+    except OSError as exc:
+        print(
+            f"cnsmo-agent: {exc.filename or conf.CONF.agent.state_dir}: {exc.strerror}",
+            file=sys.stderr,
+        )
+        return 1
     return 0
 
 
@@ -62,7 +68,7 @@ def settings(options: cfg.ConfigOpts) -> Settings:
         registry.service(name)
     system = LocalSystem()
     return Settings(
-        state_dir=StateDir(Path(group.state_dir), alone or "all"),
+        state_dir=StateDir(Path(group.state_dir), alone or EVERY_SERVICE),
         host=facts.host_name(options),
         services=tuple(names),
         system=system,

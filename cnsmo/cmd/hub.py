@@ -30,9 +30,13 @@ class _Sink(io.StringIO):
 
 
 def _run(
-    argv: Sequence[str], stdin: str, out: Callable[[str], None], err: Callable[[str], None]
+    argv: Sequence[str],
+    stdin: str,
+    directory: Path,
+    out: Callable[[str], None],
+    err: Callable[[str], None],
 ) -> int:
-    return app.run(list(argv), io.StringIO(stdin), _Sink(out), _Sink(err))
+    return app.run(list(argv), io.StringIO(stdin), _Sink(out), _Sink(err), cwd=directory)
 
 
 def main() -> int:

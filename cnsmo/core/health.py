@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import threading
 import time
@@ -11,7 +12,7 @@ from oslo_log import log
 
 from cnsmo.core.context import Core
 from cnsmo.core.membership import transition
-from cnsmo.model.errors import CnsmoError
+from cnsmo.model.errors import CnsmoError, NotFound
 from cnsmo.model.lifecycle import GONE, State
 from cnsmo.model.resource import AGENT, CORE, joined
 from cnsmo.state import liveness
@@ -47,10 +48,12 @@ class Health:
         """One look at everything."""
         if time.monotonic() - self._started >= self._core.conf.core.down_after:
             for deployment, host, service in self._core.liveness.silent(self._core.alive_within):
-                self._mark_down(deployment, host, service)
+                with contextlib.suppress(NotFound):  # the deployment was deleted meanwhile
+                    self._mark_down(deployment, host, service)
         keep = datetime.timedelta(seconds=self._core.conf.core.purge_after)
         for found in self._core.store.deployments():
-            self._core.store.purge(found.name, keep)
+            with contextlib.suppress(NotFound):
+                self._core.store.purge(found.name, keep)
 
     def _mark_down(self, deployment: str, host: str, service: str) -> None:
         def work(writer: Writer) -> None:

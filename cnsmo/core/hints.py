@@ -59,10 +59,7 @@ class Hinter:
 
     def part(self, ident: str, head: int) -> None:
         """A last hint to a host that was removed: it learns so when it asks."""
-        try:
-            self._cast(ident, head)
-        except Exception:  # as in _send
-            LOG.warning("host=%s: last hint not sent", ident, exc_info=True)
+        self._cast_twice(ident, head)
 
     def _run(self) -> None:
         while True:
@@ -88,11 +85,26 @@ class Hinter:
     def _send(self, deployment: str, head: int) -> None:
         try:
             hosts = self._hosts(deployment)
-            for ident in hosts:
-                self._cast(ident, head)
-        except Exception:  # a lost hint costs a heartbeat
-            LOG.warning("deployment=%s head=%d: hint not sent", deployment, head, exc_info=True)
+        except Exception as exc:  # noqa: BLE001  # a lost hint costs a heartbeat
+            LOG.warning("deployment=%s head=%d: no hints: %s", deployment, head, exc)
             hosts = []
+        # When the second try fails too, it is the broker that is away, not the host.
+        all(self._cast_twice(ident, head) for ident in hosts)
         pause = self._interval + SECONDS_PER_HOST * len(hosts)
         with self._changed:
             self._not_before[deployment] = time.monotonic() + pause
+
+    def _cast_twice(self, ident: str, head: int) -> bool:
+        """Cast; once more when the host's exchange was there, but went with its last queue.
+
+        :return: whether it was sent.
+        """
+        for _again in range(2):
+            try:
+                self._cast(ident, head)
+            except Exception as exc:  # noqa: BLE001  # a lost hint costs a heartbeat
+                failure = exc
+            else:
+                return True
+        LOG.warning("host=%s head=%d: hint not sent: %s", ident, head, failure)
+        return False

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import socket
-import uuid
+from concurrent import futures
 
 import oslo_messaging
 import sqlalchemy as sa
@@ -13,7 +12,7 @@ from oslo_log import log
 
 from cnsmo.bus import transport
 from cnsmo.bus.clients import AgentClient
-from cnsmo.bus.events import Announcer
+from cnsmo.bus.events import Announcer, Unwatched
 from cnsmo.core.context import Core
 from cnsmo.core.endpoints import AgentEndpoints, OperatorEndpoints
 from cnsmo.core.health import Health
@@ -47,33 +46,35 @@ class CoreServer:
         self.core = Core(self._conf, self._engine, Announcer(self._conf), self._hinter)
         self._hinter.start()
         self._health = Health(self.core) if health else None
-        for topic, endpoint in (
-            (transport.AGENTS_TOPIC, AgentEndpoints(self.core)),
-            (transport.OPERATORS_TOPIC, OperatorEndpoints(self.core)),
-        ):
-            server = oslo_messaging.get_rpc_server(
-                transport.calls(self._conf),
-                oslo_messaging.Target(
-                    topic=topic,
-                    exchange=transport.EXCHANGE,
-                    server=f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
-                ),
-                [endpoint],
-                executor="threading",
-            )
-            server.start()
-            self._servers.append(server)
+        calls, exchange = transport.calls(self._conf), transport.EXCHANGE
+        self._serve(calls, exchange, transport.AGENTS_TOPIC, AgentEndpoints(self.core))
+        self._serve(calls, exchange, transport.OPERATORS_TOPIC, OperatorEndpoints(self.core))
+        events = transport.EVENTS_TOPIC
+        self._serve(transport.listening(self._conf), events, events, Unwatched())
         if self._health is not None:
             self._health.start()
         LOG.info("core answers on %s and %s", transport.AGENTS_TOPIC, transport.OPERATORS_TOPIC)
 
+    def _serve(
+        self, bus: oslo_messaging.RPCTransport, exchange: str, topic: str, endpoint: object
+    ) -> None:
+        # One server name for all cores: each name is a queue that the broker would keep.
+        target = oslo_messaging.Target(topic=topic, exchange=exchange, server="core")
+        server = oslo_messaging.get_rpc_server(bus, target, [endpoint], executor="threading")
+        server.start()
+        self._servers.append(server)
+
     def stop(self) -> None:
         """Finish what was begun, and end."""
-        for server in self._servers:
-            server.stop()
-            server.wait()
+        with futures.ThreadPoolExecutor() as pool:
+            list(pool.map(_end, self._servers))
         self._servers.clear()
         if self._health is not None:
             self._health.stop()
         self._hinter.stop()
         self._engine.dispose()
+
+
+def _end(server: oslo_messaging.RPCServer) -> None:
+    server.stop()
+    server.wait()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo: a mesh between six VMs from one document, and CNSMO's promises kept before your eyes."""
+"""The demo: a mesh between six VMs from one document, and promises kept before your eyes."""
 
 from __future__ import annotations
 
@@ -172,9 +172,13 @@ class Demo:
     def _bar(self, total: int) -> Iterator[Callable[[dict[str, Seen]], None]]:
         """A progress bar of ready agents, on a terminal."""
         bar = Progress(
-            TextColumn("    agents ready"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
-            console=self._tell.console, transient=True, disable=not self._tell.console.is_terminal,
-        )  # fmt: skip
+            TextColumn("    agents ready"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            console=self._tell.console,
+            transient=True,
+            disable=not self._tell.console.is_terminal,
+        )
         with bar:
             task = bar.add_task("ready", total=total)
             yield lambda hosts: bar.update(

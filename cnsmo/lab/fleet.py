@@ -78,8 +78,7 @@ class Fleet:
                 return hosts
             left = until - time.monotonic()
             if left <= 0:
-                stand = ", ".join(f"{h.name} {'/'.join(h.states)} at {h.revision}" for h in hosts.values())
-                raise LabError(f"still not done after {seconds:g} s: {stand or 'no host'}")
+                raise LabError(f"still not done after {seconds:g} s: {_standing(hosts)}")
             self._next(min(left, 1.0))
 
     def _next(self, seconds: float) -> None:
@@ -97,6 +96,11 @@ class Fleet:
 
         with contextlib.suppress(CnsmoError, OSError):
             self.hub.ask("manage", ["watch", "-f", "json"], "", sink)
+
+
+def _standing(hosts: dict[str, Seen]) -> str:
+    told = [f"{host.name} {'/'.join(host.states)} at {host.revision}" for host in hosts.values()]
+    return ", ".join(told) or "no host"
 
 
 def ready(names: Iterable[str], revision: int = 0) -> Callable[[dict[str, Seen]], bool]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab's hub: one process with a core and the agents of all VMs, on the in-process bus.
 
-Its agents act inside the VMs and keep their state on the VMs' disks, so that the hub may be killed:
-tunnels stay, and the next hub carries on. Commands reach it through a socket in the lab's directory.
+Its agents act inside the VMs and keep their state on the VMs' disks, so that the hub may be
+killed: tunnels stay, and the next hub carries on. Commands reach it through a socket in the lab's
+directory.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ HEARTBEAT = 2.0
 RESYNC = 10.0
 
 Sink = Callable[[str], None]
-Run = Callable[[Sequence[str], str, Sink, Sink], int]
-"""Runs a command of cnsmo-manage: arguments, standard input, sinks of output and errors."""
+Run = Callable[[Sequence[str], str, Path, Sink, Sink], int]
+"""Runs a command of cnsmo-manage: arguments, standard input, directory, sinks of output and errors.
+"""
 
 
 class Hub:
@@ -114,11 +116,11 @@ class Hub:
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def _answer(self, connection: Connection[Any, Any]) -> None:
-        """One request: ``(verb, arguments, standard input)``; answers ``(stream, text)``."""
+        """One request: ``(verb, arguments, stdin, directory)``; answers ``(stream, text)``."""
         with connection:
             try:
-                verb, arguments, stdin = connection.recv()
-                code = self._obey(verb, arguments, stdin, connection)
+                verb, arguments, stdin, directory = connection.recv()
+                code = self._obey(verb, arguments, stdin, Path(directory), connection)
             except (EOFError, BrokenPipeError):
                 return
             except CnsmoError as exc:
@@ -131,13 +133,19 @@ class Hub:
             connection.send(("end", code))
 
     def _obey(
-        self, verb: str, arguments: list[str], stdin: str, connection: Connection[Any, Any]
+        self,
+        verb: str,
+        arguments: list[str],
+        stdin: str,
+        directory: Path,
+        connection: Connection[Any, Any],
     ) -> int:
         match verb:
             case "manage":
                 return self._run(
                     arguments,
                     stdin,
+                    directory,
                     lambda text: connection.send(("out", text)),
                     lambda text: connection.send(("err", text)),
                 )

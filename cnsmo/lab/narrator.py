@@ -30,7 +30,7 @@ class Narrator:
 
     def say(self, text: str) -> None:
         """A line of explanation."""
-        self.console.print(f"  [dim]{escape(text)}[/dim]")
+        self.console.print(f"  [dim]{escape(text)}[/dim]", soft_wrap=True)
 
     @contextlib.contextmanager
     def step(self, doing: str) -> Iterator[Step]:
@@ -47,7 +47,9 @@ class Narrator:
         if step.failure is not None:
             self.failures.append(text)
         seconds = time.monotonic() - begin
-        self.console.print(f"  {mark} {escape(text)}  [dim]{seconds:.1f} s[/dim]")
+        self.console.print(
+            f"  {mark} {escape(text)}  [dim]{seconds:.1f} s[/dim]", highlight=False, soft_wrap=True
+        )
 
 
 class Step:

@@ -105,7 +105,7 @@ class RemoteHub:
         finally:
             os.close(fd)
         with connection:
-            connection.send((verb, list(arguments), stdin))
+            connection.send((verb, list(arguments), stdin, os.getcwd()))
             while True:
                 stream, what = _receive(connection)
                 if stream == "end":

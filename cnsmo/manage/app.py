@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,12 +36,30 @@ agents on the VMs make them so. To begin:
   cnsmo-manage host list                           see what came of it"""
 
 
+LOCAL = frozenset({"complete", "db", "help", "lab", "schema"})
+"""Nouns whose commands never need the core of a lab."""
+
+
 def forward(argv: Sequence[str]) -> int | None:
-    """Hand a command to the process that holds the running lab.
+    """Hand a command to the hub of the lab that is up: its bus lives in that process only.
+
+    Where a broker is configured, or a configuration is named, nothing is forwarded.
 
     :return: its exit code; None when no lab is up, or the command belongs here.
     """
-    return None
+    words = [word for word in argv if not word.startswith("-")]
+    if not words or words[0] in LOCAL or any(word.startswith("--config") for word in argv):
+        return None
+    from cnsmo.manage import lab
+
+    hub = lab.standing_hub(os.environ)
+    if hub is None:
+        return None
+    try:
+        return hub.pass_on(argv, sys.stdin, sys.stdout, sys.stderr)
+    except CnsmoError as exc:
+        sys.stderr.write(f"{NAME}: {exc}\n")
+        return exc.exit_code
 
 
 def run(
@@ -180,9 +199,8 @@ class ManageApp(app.App):
     def _failed(self, exc: Exception) -> int:
         if self.options.debug:
             self.stderr.write("".join(traceback.format_exception(exc)))
-        if isinstance(
-            exc, InvalidDocument
-        ):  # lines that editors can jump to: FILE:LINE:COLUMN: ...
+        if isinstance(exc, InvalidDocument):
+            # Its lines begin with FILE:LINE:COLUMN, so that editors can jump there.
             self.stderr.write(f"{exc}\n")
             return exc.exit_code
         if isinstance(exc, CnsmoError):

@@ -13,6 +13,7 @@ from cnsmo.manage import changes, document, durations, inforce
 from cnsmo.manage.cells import age
 from cnsmo.manage.command import Command
 from cnsmo.manage.errors import NotInForce
+from cnsmo.manage.style import Style
 from cnsmo.model.errors import NotFound
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ cnsmo-manage apply shop.yaml --dry-run      # the same as 'plan'
             names = ", ".join(sorted({agent.host for agent in picture.gone}))
             self.note(f"Not waited for, because they are down: {names}.")
         late = (*picture.failed, *picture.pending)
+        style = Style.of(self.app.stderr, self.app.env)
         if not late:
             if not picture.settled:
                 self.note("No host is there yet that it could be in force on.")
@@ -185,7 +187,7 @@ cnsmo-manage apply shop.yaml --dry-run      # the same as 'plan'
         for agent in late:
             reason = inforce.why(agent, picture.revision)
             self.note(
-                f"  {agent.host} {agent.service}: {self.style.state(str(agent.state))}"
+                f"  {agent.host} {agent.service}: {style.state(str(agent.state))}"
                 + (f": {reason}" if reason else "")
             )
         failed = f"{len(picture.failed)} in error" if picture.failed else ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is the broker there at all? oslo.messaging would wait for it for ever, without a word."""
+"""Is the broker there at all? Found out at once, and said with the reason."""
 
 from __future__ import annotations
 

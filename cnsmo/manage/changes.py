@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _SIGNS = {"add": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "red")}
 ABSENT = object()
+SHOWN = 8
+"""Hosts that are named in one line."""
 
 
 def told(plan: Plan, style: Style) -> Iterator[str]:
@@ -77,6 +79,7 @@ def _value(value: Any) -> str:
 def _hosts(plan: Plan) -> str:
     if not plan.hosts:
         return "no host is touched"
-    some = ", ".join(plan.hosts[:8]) + (", ..." if len(plan.hosts) > 8 else "")
+    rest = len(plan.hosts) - SHOWN
+    some = ", ".join(plan.hosts[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
     many = len(plan.hosts) != 1
     return f"{len(plan.hosts)} host{'s are' if many else ' is'} touched: {some}"

@@ -10,7 +10,6 @@ from typing import Any
 from cnsmo.manage.cells import Cell, Moment
 from cnsmo.manage.command import Command, ListCommand, ShowCommand
 from cnsmo.model.errors import Conflict, InvalidRequest
-from cnsmo.model.names import check_label
 
 Named = tuple[tuple[str, ...], tuple[Any, ...]]
 _COLUMNS = "Name", "Revision", "Hosts", "Services", "Created"
@@ -33,6 +32,8 @@ cnsmo-manage deployment create shop
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
+        from cnsmo.model.names import check_label
+
         name = parsed_args.name
         try:
             check_label(name)

@@ -62,7 +62,7 @@ cnsmo-manage host list -f json -c name -c state
                 Names(host.groups),
                 host.facts.site,
                 hosts.Addresses(addresses.get(host.name, {})),
-                hosts.endpoint(host),
+                hosts.endpoint(host) or None,
                 hosts.States(host.agents, self.style),
                 hosts.Handshakes(hosts.Heard.by(host)),
                 hosts.revision(host),

@@ -6,13 +6,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnsmo.manage import cells
 from cnsmo.manage.command import Command, ListCommand
 from cnsmo.model.errors import InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from cnsmo.lab.remote import RemoteHub
 
 NAME = "demo"
 
@@ -33,12 +36,11 @@ class LabCommand(Command):
         :raises NotFound: when none is up.
         :raises InvalidRequest: when there are several and none was named.
         """
-        from cnsmo.lab import place
         from cnsmo.lab.lab import labs
 
         named = args.lab or self.app.env.get("CNSMO_LAB")
         if named:
-            return Path(named) if "/" in named else place.default_directory(named)
+            return _path(named)
         up = labs()
         if not up:
             raise NotFound("no lab is up: 'cnsmo-manage lab up' raises one")
@@ -109,7 +111,7 @@ cnsmo-manage lab demo --keep    # leave it standing: lab list, lab exec, lab dow
         )
         if rootless.keeper() is not None:
             self.say("It lives as long as this shell, which is inside it: leave it with Ctrl-D.")
-            os.execvp("sh", ["sh", "-i"])  # noqa: S606  # nosec B606 B607
+            os.execvp("sh", ["sh", "-i"])  # nosec B606 B607: a shell is what was asked for
 
 
 class Up(Command):
@@ -196,7 +198,7 @@ cnsmo-manage lab exec web1              # a shell
         vm = Lab.load(self.directory(parsed_args)).vm(parsed_args.vm)
         command = [*vm.system().enter, *(parsed_args.argv or ["sh", "-i"])]
         self.app.stdout.flush()
-        os.execvp(command[0], command)  # noqa: S606  # nosec B606: a list, and what was asked for
+        os.execvp(command[0], command)  # nosec B606: a list, and what was asked for
 
 
 class Down(LabCommand):
@@ -211,6 +213,33 @@ class Down(LabCommand):
         Lab(directory).down()
         self.say(f"Lab {directory.name} is down.")
         return 0
+
+
+def standing_hub(env: Mapping[str, str]) -> RemoteHub | None:
+    """The hub of the lab that $CNSMO_LAB names, or of the only one that is up.
+
+    None where a broker is configured: then commands are for the core behind it.
+    """
+    from cnsmo.lab.lab import Lab, labs
+
+    named = env.get("CNSMO_LAB", "")
+    up = [Lab(_path(named))] if named else labs()
+    if len(up) != 1 or not up[0].is_up:
+        return None
+    from cnsmo.bus import transport
+    from cnsmo.lab.remote import RemoteHub
+    from cnsmo.manage.session import Session
+
+    hub = RemoteHub(up[0].directory)
+    if hub.process is None or not transport.is_in_process(Session((), embed=False).conf):
+        return None
+    return hub
+
+
+def _path(name: str) -> Path:
+    from cnsmo.lab import place
+
+    return Path(name) if "/" in name else place.default_directory(name)
 
 
 def become_root_of_something() -> None:

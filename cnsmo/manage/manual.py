@@ -15,7 +15,10 @@ from cnsmo.manage.command import Command
 if TYPE_CHECKING:
     from cnsmo.manage.app import ManageApp
 
-_FIRST = "db", "deployment", "token", "plan", "apply", "host", "agent", "service", "vpn", "watch"
+_FIRST = (
+    *("lab", "db", "deployment", "token", "plan", "apply"),
+    *("host", "agent", "service", "vpn", "watch"),
+)
 """Nouns in the order in which a newcomer needs them; others follow by name."""
 _EPILOG = """\
 Bash completion: put this into your ~/.bashrc:

@@ -96,9 +96,7 @@ def _checked(data: Any, reader: _Reader) -> Document:
     name = data.pop("deployment", None)
     if isinstance(name, int | float) and not isinstance(name, bool):
         problems.append(
-            _problem(
-                lines, ("deployment",), f"{name} is a number, not a name", "put it in quotes"
-            )
+            _problem(lines, ("deployment",), f"{name} is a number, not a name", "put it in quotes")
         )
     elif not isinstance(name, str):
         problems.append(
@@ -112,7 +110,10 @@ def _checked(data: Any, reader: _Reader) -> Document:
         elif not isinstance(instances, dict):
             problems.append(
                 _problem(
-                    lines, (service,), "named instances are expected", f"{_shown((service,))}: {{NAME: ...}}"
+                    lines,
+                    (service,),
+                    "named instances are expected",
+                    f"{_shown((service,))}: {{NAME: ...}}",
                 )
             )
         else:

@@ -17,6 +17,7 @@ MAX_REASON = 500
 
 
 Revision = Annotated[int, Field(ge=0, lt=2**63)]
+"""Of a deployment, as the database can hold it."""
 
 
 class Message(BaseModel):

@@ -90,7 +90,7 @@ def issue(writer: Writer, host: str, nonce: str) -> Issued:
     if _living(writer, host) is not None:
         raise Conflict(
             f"a host named {host!r} is already in deployment {writer.deployment!r}: choose another "
-            f"name ([agent] host), or remove the old one first ('cnsmo-manage host remove {host}')"
+            f"name ([host] name), or remove the old one first ('cnsmo-manage host remove {host}')"
         )
     ident = new_id("h")
     secret = derived(nonce, ident)

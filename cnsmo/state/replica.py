@@ -102,8 +102,12 @@ class Replica:
             header_line, body = text.split("\n", 1)
             header = json.loads(header_line)
             form, checksum = header["format"], header["sha256"]
-        except (UnicodeDecodeError, ValueError, KeyError, TypeError) as exc:
+        except (UnicodeDecodeError, ValueError, KeyError, TypeError, RecursionError) as exc:
             raise self._damaged("has no readable header") from exc
+        except FileNotFoundError:
+            raise
+        except OSError as exc:
+            raise self._damaged(f"cannot be read: {exc.strerror}") from exc
         if form != FORMAT:
             raise self._damaged(f"has the format {ascii(form)}, expected is {FORMAT!r}")
         if _checksum(body.removesuffix("\n")) != checksum:

@@ -6,16 +6,18 @@ from __future__ import annotations
 import ipaddress
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from cnsmo.model.host import Host
 from cnsmo.model.messages import Problem
 from cnsmo.model.resource import View, joined, member_kind, renewal_kind
+from cnsmo.services import registry
 from cnsmo.services.base import Desired, NetworkService, Unit, specs, unknown_groups
 from cnsmo.services.vpn.admit import allocate
 from cnsmo.services.vpn.compile import belongs, compile_vpn, fits
+from cnsmo.services.vpn.driver import VpnDriver
 from cnsmo.services.vpn.spec import VpnAnnouncement, VpnMember, VpnSpec
 
 
@@ -32,6 +34,9 @@ class VpnService(NetworkService):
         for name, spec in declared.items():
             problems += _check_groups(view, name, spec)
             problems += _check_underlay(view, name, spec)
+            problems += _check_driver(name, spec)
+        if problems:
+            return problems
         for (one, first), (other, second) in itertools.combinations(declared.items(), 2):
             problems += _check_pair(one, first, other, second)
         return problems
@@ -48,9 +53,9 @@ class VpnService(NetworkService):
                 name=name,
                 driver=spec.driver,
                 options={
+                    **spec.driver_options,
                     "rotate_after": spec.rotate_after,
                     "generation": _generation(view, name),
-                    **spec.driver_options,
                 },
             )
             for name, spec in specs(self, view).items()
@@ -127,12 +132,47 @@ def _check_pair(one: str, first: VpnSpec, other: str, second: VpnSpec) -> list[P
                     remedy="give each VPN a network of its own",
                 )
             )
-    if first.listen_port == second.listen_port:
+    taken = _driver(first).listens(first.listen_port, first.driver_options)
+    if taken is not None and taken == _driver(second).listens(
+        second.listen_port, second.driver_options
+    ):
         problems.append(
             Problem(
                 path=f"vpn.{other}.listen_port",
-                message=f"port {second.listen_port} is used by the VPN {one}",
-                remedy=f"write listen_port: {first.listen_port + 1}, or another free port",
+                message=f"{taken[0].upper()} port {taken[1]} is used by the VPN {one}",
+                remedy=f"write listen_port: {taken[1] + 1}, or another free port",
             )
         )
     return problems
+
+
+def _check_driver(name: str, spec: VpnSpec) -> list[Problem]:
+    """Whether the driver can do what is asked of it."""
+    driver, path = _driver(spec), f"vpn.{name}"
+    problems = []
+    if spec.topology not in driver.topologies:
+        able = ", ".join(driver.topologies)
+        problems.append(
+            Problem(
+                path=f"{path}.topology",
+                message=f"the driver {spec.driver} cannot do the topology {spec.topology}",
+                remedy=f"it can do: {able}; or choose another driver",
+            )
+        )
+    try:
+        driver.Options.model_validate(spec.driver_options)
+    except ValidationError as exc:
+        known = ", ".join(driver.Options.model_fields) or "none"
+        problems += [
+            Problem(
+                path=".".join((path, "driver_options", *map(str, error["loc"]))),
+                message=error["msg"],
+                remedy=f"driver_options of {spec.driver}: {known}",
+            )
+            for error in exc.errors()
+        ]
+    return problems
+
+
+def _driver(spec: VpnSpec) -> type[VpnDriver]:
+    return cast("type[VpnDriver]", registry.driver_class("vpn", spec.driver))

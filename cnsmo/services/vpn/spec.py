@@ -126,9 +126,7 @@ def _check_pools(spec: VpnSpec) -> None:
     for pool in spec.pools:
         if pool.num_addresses < 4:
             room = "/30" if pool.version == 4 else "/126"
-            raise mistake(
-                "cidr", f"{pool} has no room for two hosts", f"take a {room} or larger"
-            )
+            raise mistake("cidr", f"{pool} has no room for two hosts", f"take a {room} or larger")
         unusable = pool.is_multicast or pool.is_loopback or pool.is_link_local or pool.is_reserved
         if unusable or pool.is_unspecified or pool.prefixlen == 0:
             raise mistake("cidr", f"{pool} cannot be used for hosts", "take a private network")
@@ -136,9 +134,7 @@ def _check_pools(spec: VpnSpec) -> None:
 
 def _check_topology(spec: VpnSpec) -> None:
     if spec.topology is Topology.HUB and spec.hub is None:
-        raise mistake(
-            "hub", "topology: hub needs a group whose hosts carry it", "write hub: GROUP"
-        )
+        raise mistake("hub", "topology: hub needs a group whose hosts carry it", "write hub: GROUP")
     if spec.topology is Topology.MESH and spec.hub is not None:
         raise mistake("hub", "is for topology: hub", "in a mesh, use relay")
     if spec.topology is Topology.HUB and spec.relay is not None:

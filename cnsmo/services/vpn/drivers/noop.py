@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cnsmo.services.base import Driver, Observation, Unit
+from cnsmo.services.base import Observation, Unit
 from cnsmo.services.vpn.desired import VpnDesired
+from cnsmo.services.vpn.driver import VpnDriver
 from cnsmo.services.vpn.drivers.private_files import read_private, remove_tree, write_private
 
 
-class NoopDriver(Driver[VpnDesired]):
+class NoopDriver(VpnDriver):
     """Believes what it is told, and remembers it."""
 
     name = "noop"
+
+    @classmethod
+    def listens(cls, listen_port: int, options: Mapping[str, Any]) -> tuple[str, int] | None:
+        return None
 
     def check(self) -> None:
         """Nothing is needed."""

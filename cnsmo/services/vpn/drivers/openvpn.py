@@ -9,17 +9,19 @@ daemon is replaced.
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from oslo_log import log
 
 from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
-from cnsmo.services.base import Driver, Observation, System, Unit
+from cnsmo.services.base import Observation, System, Unit
 from cnsmo.services.vpn.desired import VpnDesired
+from cnsmo.services.vpn.driver import VpnDriver
+from cnsmo.services.vpn.drivers import host_side
 from cnsmo.services.vpn.drivers.certificate import CertificateFile, Certificates
 from cnsmo.services.vpn.drivers.forwarding import Forwarding, entrances
 from cnsmo.services.vpn.drivers.link import (
@@ -43,6 +45,7 @@ from cnsmo.services.vpn.drivers.openvpn_options import OpenvpnOptions
 from cnsmo.services.vpn.drivers.openvpn_process import OPENVPN, Files, OpenvpnProcess
 from cnsmo.services.vpn.drivers.openvpn_report import Answer, connected, detail, problems
 from cnsmo.services.vpn.drivers.private_files import ensure_directory, remove_tree
+from cnsmo.services.vpn.spec import Topology
 
 LOG = log.getLogger(__name__)
 
@@ -66,11 +69,11 @@ class _Scene:
     """Subnets that this host is a gateway for, and through which interface it reaches them."""
 
 
-class OpenvpnDriver(Driver[VpnDesired]):
+class OpenvpnDriver(VpnDriver):
     """One openvpn and one TUN device per unit."""
 
     name = "openvpn"
-    topologies: ClassVar[tuple[str, ...]] = ("hub",)
+    topologies = (Topology.HUB,)
     Options = OpenvpnOptions
 
     def __init__(self, system: System, unit: str, label: str, state_dir: Path) -> None:
@@ -82,6 +85,11 @@ class OpenvpnDriver(Driver[VpnDesired]):
         self._forwarding = Forwarding(system, state_dir)
         self._checked = False
         self._promoted = False
+
+    @classmethod
+    def listens(cls, listen_port: int, options: Mapping[str, Any]) -> tuple[str, int] | None:
+        chosen = OpenvpnOptions.model_validate(dict(options))
+        return chosen.protocol.value, chosen.port or listen_port
 
     def check(self) -> None:
         if self._checked:  # asked for at every turn, and what was installed stays
@@ -158,7 +166,7 @@ class OpenvpnDriver(Driver[VpnDesired]):
         return _Scene(
             plan=make_plan(desired, self._device, IPV6_SOCKETS.exists()),
             link=read_link(self.system, self._device, routes),
-            wanted_link=_wanted_link(desired, blocked),
+            wanted_link=host_side.wanted_link(desired, blocked),
             blocked=blocked,
             behind=entrances(routes, self._device, desired.gateway_for),
         )
@@ -182,7 +190,7 @@ class OpenvpnDriver(Driver[VpnDesired]):
         else:
             changes += started
         changes += converge_link(self.system, link, scene.wanted_link)
-        changes += self._forwarding.apply(*self._entrances(desired, scene))
+        changes += self._forwarding.apply(*host_side.passed_on(desired, self._device, scene.behind))
         return changes + self._expel(scene.plan)
 
     def _make_device(self) -> Link:
@@ -217,7 +225,7 @@ class OpenvpnDriver(Driver[VpnDesired]):
         drift = [step.found for step in link_steps(scene.link, scene.wanted_link)]
         drift += self._members.drift(scene.plan)
         drift += self._process.drift(_files(scene.plan, certificates) if certificates else None)
-        drift += self._forwarding.drift(*self._entrances(desired, scene))
+        drift += self._forwarding.drift(*host_side.passed_on(desired, self._device, scene.behind))
         answer = self._ask(scene.plan)
         if answer is not None:
             drift += self._members.unwelcome(scene.plan, answer.sessions)
@@ -225,7 +233,7 @@ class OpenvpnDriver(Driver[VpnDesired]):
             drift=tuple(drift),
             problems=tuple(
                 problems(desired, scene.plan, answer, self._process.last_words())
-                + _blocked(scene.blocked, scene.behind)
+                + host_side.problems(scene.blocked, scene.behind)
             ),
             again=AGAIN_SECONDS if self._promoted or not connected(scene.plan, answer) else None,
             detail=detail(desired, scene.plan, answer, self._device),
@@ -244,37 +252,8 @@ class OpenvpnDriver(Driver[VpnDesired]):
             LOG.warning("%s: %s", self.label, exc)
             return None
 
-    def _entrances(self, desired: VpnDesired, scene: _Scene) -> tuple[list[str], set[int]]:
-        """Through which interfaces packets come in that are passed on, and of which IP versions."""
-        if not desired.forward:
-            return [], set()
-        lans = {dev for dev in scene.behind.values() if dev is not None}
-        versions: set[int] = {ipaddress.ip_interface(text).version for text in desired.addresses}
-        return [self._device, *sorted(lans)], versions
-
 
 def _files(plan: Plan, certificates: Certificates) -> Files | None:
     if plan.config is None:
         return None
     return Files(plan.config, certificates.wanted.pem, serves=plan.serves)
-
-
-def _wanted_link(desired: VpnDesired, blocked: dict[str, str]) -> WantedLink:
-    try:
-        addresses = frozenset(str(ipaddress.ip_interface(text)) for text in desired.addresses)
-        routes = frozenset(str(ipaddress.ip_network(text)) for text in desired.routes)
-    except ValueError as exc:
-        raise DriverError(f"VPN {desired.name}: {exc}") from exc
-    return WantedLink(int(desired.mtu), addresses, routes - blocked.keys())
-
-
-def _blocked(blocked: dict[str, str], behind: dict[str, str | None]) -> list[str]:
-    return [
-        f"{subnet} is routed to {dev} already, so not into the VPN: delete that route, or take "
-        f"{subnet} off the VPN's routes"
-        for subnet, dev in sorted(blocked.items())
-    ] + [
-        f"gateway for {subnet}: no interface of this host leads there"
-        for subnet, dev in sorted(behind.items())
-        if dev is None
-    ]

@@ -6,7 +6,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
 from cnsmo.services.base import System
@@ -32,6 +34,16 @@ START_SECONDS = 5.0
 """How long wireguard-go may take until it answers, or until it has gone."""
 STOP_SECONDS = 2.0
 """How long it may take to end when asked to; it does nothing that must be finished."""
+
+
+class WireguardOptions(BaseModel):
+    """The driver_options of the driver ``wireguard``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    implementation: Literal["auto", "kernel", "userspace"] = Field(
+        "auto", description="auto: the kernel's WireGuard where it is there, else wireguard-go."
+    )
 
 
 def implementation(options: Mapping[str, Any]) -> str:

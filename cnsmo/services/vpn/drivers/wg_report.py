@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnsmo.services.vpn.desired import Peer, VpnDesired
+from cnsmo.services.vpn.drivers import host_side
 from cnsmo.services.vpn.drivers.wg_plan import WantedPeer, fresh
 from cnsmo.services.vpn.drivers.wg_tools import WgDevice, WgPeer
 
@@ -53,16 +54,7 @@ def problems(
     found = [
         f"{peer.host} has announced no key yet" for peer in desired.peers if not peer.public_key
     ]
-    found += [
-        f"{subnet} is routed to {dev} already, so not into the VPN: delete that route, or take "
-        f"{subnet} off the VPN's routes"
-        for subnet, dev in sorted(blocked.items())
-    ]
-    found += [
-        f"gateway for {subnet}: no interface of this host leads there"
-        for subnet, dev in sorted(behind.items())
-        if dev is None
-    ]
+    found += host_side.problems(blocked, behind)
     called = [peer for peer in device.peers.values() if peer.keepalive and peer.allowed_ips]
     if called and all(_silent(peer, now) for peer in called):
         found.append(

@@ -7,7 +7,6 @@ Driver option ``implementation``: auto (the default), kernel or userspace.
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import time
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ from typing import Any
 from oslo_log import log
 
 from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
-from cnsmo.services.base import Driver, Observation, System, Unit
+from cnsmo.services.base import Observation, System, Unit
 from cnsmo.services.vpn.desired import VpnDesired
+from cnsmo.services.vpn.driver import VpnDriver
+from cnsmo.services.vpn.drivers import host_side
 from cnsmo.services.vpn.drivers.forwarding import Forwarding, entrances
 from cnsmo.services.vpn.drivers.keys import Key, KeyPair, KeyRing
 from cnsmo.services.vpn.drivers.link import (
@@ -29,7 +30,12 @@ from cnsmo.services.vpn.drivers.link import (
     read_routes,
 )
 from cnsmo.services.vpn.drivers.private_files import remove_tree
-from cnsmo.services.vpn.drivers.wg_interface import WgInterface, implementation, made_by
+from cnsmo.services.vpn.drivers.wg_interface import (
+    WgInterface,
+    WireguardOptions,
+    implementation,
+    made_by,
+)
 from cnsmo.services.vpn.drivers.wg_memory import Memory, load_memory, save_memory
 from cnsmo.services.vpn.drivers.wg_plan import (
     WantedPeer,
@@ -61,11 +67,12 @@ class _Scene:
     now: float
 
 
-class WireguardDriver(Driver[VpnDesired]):
+class WireguardDriver(VpnDriver):
     """One WireGuard interface per unit."""
 
     name = "wireguard"
     prepares = True
+    Options = WireguardOptions
 
     def __init__(self, system: System, unit: str, label: str, state_dir: Path) -> None:
         super().__init__(system, unit, label, state_dir)
@@ -148,7 +155,7 @@ class WireguardDriver(Driver[VpnDesired]):
         return _Scene(
             link=link,
             device=self._interface.read_device(link),
-            wanted_link=_wanted_link(desired, blocked),
+            wanted_link=host_side.wanted_link(desired, blocked),
             blocked=blocked,
             behind=entrances(routes, name, desired.gateway_for),
             memory=load_memory(self.state_dir),
@@ -175,7 +182,7 @@ class WireguardDriver(Driver[VpnDesired]):
         else:  # peers are called when they are set: for that it has to be up
             changes += converge_link(self.system, link, scene.wanted_link)
             changes += self._set_peers(scene, device, wanted, called=False)
-        changes += self._forwarding.apply(*self._entrances(desired, scene))
+        changes += self._forwarding.apply(*self._passed_on(desired, scene))
         kept = remember(desired, wanted, device, scene.memory.peers, scene.now)
         save_memory(self.state_dir, Memory(peers=kept))
         return changes
@@ -194,7 +201,7 @@ class WireguardDriver(Driver[VpnDesired]):
         drift += [
             step.found for step in peer_steps(wanted, scene.device, scene.memory.peers, scene.now)
         ]
-        drift += self._forwarding.drift(*self._entrances(desired, scene))
+        drift += self._forwarding.drift(*self._passed_on(desired, scene))
         used = made_by(scene.link)
         return Observation(
             drift=tuple(drift),
@@ -244,6 +251,9 @@ class WireguardDriver(Driver[VpnDesired]):
         set_device(self.system, self._interface.name, (), args)
         return [step.repaired for step in steps]
 
+    def _passed_on(self, desired: VpnDesired, scene: _Scene) -> tuple[list[str], set[int]]:
+        return host_side.passed_on(desired, self._interface.name, scene.behind)
+
     def _move_port(self, old: int, new: int) -> None:
         """Listen on another port, or again on the old one: wireguard-go would listen on none."""
         name = self._interface.name
@@ -255,25 +265,6 @@ class WireguardDriver(Driver[VpnDesired]):
                 f"VPN {self.unit}: UDP port {new} cannot be used ({exc}): end what uses it on this "
                 "host ('ss -lunp'), or declare another listen_port"
             ) from exc
-
-    def _entrances(self, desired: VpnDesired, scene: _Scene) -> tuple[list[str], set[int]]:
-        """Through which interfaces packets come in that are passed on, and of which IP versions."""
-        if not desired.forward:
-            return [], set()
-        lans = {dev for dev in scene.behind.values() if dev is not None}
-        versions: set[int] = {
-            ipaddress.ip_interface(address).version for address in desired.addresses
-        }
-        return [self._interface.name, *sorted(lans)], versions
-
-
-def _wanted_link(desired: VpnDesired, blocked: dict[str, str]) -> WantedLink:
-    try:
-        addresses = frozenset(str(ipaddress.ip_interface(text)) for text in desired.addresses)
-        routes = frozenset(str(ipaddress.ip_network(text)) for text in desired.routes)
-    except ValueError as exc:
-        raise DriverError(f"VPN {desired.name}: {exc}") from exc
-    return WantedLink(int(desired.mtu), addresses, routes - blocked.keys())
 
 
 def _device_drift(desired: VpnDesired, device: WgDevice, pair: KeyPair | None) -> list[str]:

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a VPN driver says about itself, so that a document it cannot realise is refused at plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from cnsmo.services.base import Driver
+from cnsmo.services.vpn.desired import VpnDesired
+from cnsmo.services.vpn.spec import Topology
+
+
+class NoOptions(BaseModel):
+    """A driver without driver_options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VpnDriver(Driver[VpnDesired]):
+    """Base of the drivers of the entry point group ``cnsmo.vpn.drivers``."""
+
+    topologies: ClassVar[tuple[Topology, ...]] = (Topology.MESH, Topology.HUB)
+    """What it can realise."""
+    Options: ClassVar[type[BaseModel]] = NoOptions
+    """Its driver_options; what does not fit is refused at plan."""
+
+    @classmethod
+    def listens(cls, listen_port: int, options: Mapping[str, Any]) -> tuple[str, int] | None:
+        """Protocol and port that every carrier of the VPN listens on; None: on none."""
+        return "udp", listen_port

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which implementation makes the interface; a kernel that has WireGuard is scripted."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
+from cnsmo.services.base import Completed
+from cnsmo.services.vpn.drivers.link import read_link
+from cnsmo.services.vpn.drivers.wg_interface import WgInterface, implementation
+
+NAME = "cn-x"
+LABEL = "shop/web1/x"
+DUMP = "(none)\t(none)\t0\toff\n"
+
+
+class Host:
+    """A host with, or without, the things that WireGuard needs."""
+
+    def __init__(self, *has: str, refuses: str = "") -> None:
+        self.has_it = set(has)
+        self.refuses = refuses
+        self.links: dict[str, dict[str, Any]] = {}
+        self.ran: list[str] = []
+
+    def has(self, program: str) -> bool:
+        return program in self.has_it
+
+    def run(
+        self,
+        *args: str,
+        stdin: str | None = None,
+        ok: Sequence[int] = (0,),
+        **_more: Any,
+    ) -> Completed:
+        line = " ".join(args) + (f" <<< {stdin.strip()}" if stdin else "")
+        self.ran.append(line)
+        code, out, err = self._answer(args, stdin or "")
+        if code not in ok:
+            raise ProgramError(err)
+        return Completed(args, code, out, err)
+
+    def _answer(self, args: Sequence[str], stdin: str) -> tuple[int, str, str]:
+        match args:
+            case ["test", "-c", "/dev/net/tun"]:
+                return (0 if "tun" in self.has_it else 1), "", ""
+            case ["ip", "link", "add", "dev", name, "type", "wireguard"]:
+                if self.refuses or "module" not in self.has_it:
+                    return 2, "", self.refuses or "Error: Unknown device type."
+                self.links[name] = {
+                    "ifname": name, "mtu": 1420, "flags": [], "linkinfo": {"info_kind": "wireguard"}
+                }  # fmt: skip
+            case ["ip", "link", "delete", "dev", name]:
+                return (0 if self.links.pop(name, None) else 1), "", ""
+            case ["ip", "-j", "-d", "address", "show", "dev", name]:
+                found = self.links.get(name)
+                return (0 if found else 1), json.dumps([found] if found else []), ""
+            case ["ip", "-batch", "-"]:
+                self.links[NAME]["ifalias"] = stdin.split()[-1]
+            case ["wg", "show", name, "dump"]:
+                return (0, DUMP, "") if name in self.links else (1, "", "No such device")
+        return 0, "", ""
+
+
+def interface(host: Host, folder: Path) -> WgInterface:
+    return WgInterface(host, "x", LABEL, folder)  # type: ignore[arg-type]
+
+
+def ensure(host: Host, folder: Path, wanted: str = "auto") -> list[str]:
+    made = interface(host, folder)
+    link = read_link(host, NAME, routes=())  # type: ignore[arg-type]
+    return made.ensure(wanted, link, made.read_device(link))
+
+
+@pytest.mark.parametrize("wanted", ["auto", "kernel"])
+def test_the_kernel_makes_the_interface_where_it_can(tmp_path: Path, wanted: str) -> None:
+    host = Host("module")
+    assert ensure(host, tmp_path, wanted) == ["cn-x: interface made (kernel)"]
+    assert host.links[NAME]["ifalias"] == f"cnsmo:{LABEL}"
+    assert ensure(host, tmp_path, wanted) == []
+    interface(host, tmp_path).remove()
+    assert host.links == {}
+    assert not any("/var/run/wireguard" in line for line in host.ran)
+    interface(host, tmp_path).remove()
+
+
+def test_an_interface_that_there_was_no_time_to_mark_is_ours(tmp_path: Path) -> None:
+    host = Host("module")
+    ensure(host, tmp_path)
+    del host.links[NAME]["ifalias"]
+    assert ensure(host, tmp_path) == ["cn-x: marked as ours"]
+
+
+def test_without_the_module_the_kernel_is_an_error_only_if_it_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(DriverUnavailable, match="this kernel has no WireGuard"):
+        ensure(Host(), tmp_path, "kernel")
+
+
+def test_another_refusal_of_the_kernel_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ProgramError, match="Operation not permitted"):
+        ensure(Host("module", refuses="Operation not permitted"), tmp_path)
+
+
+@pytest.mark.parametrize("has", [("module",), ("wireguard-go", "tun"), ("module", "wireguard-go")])
+def test_one_implementation_is_enough(tmp_path: Path, has: tuple[str, ...]) -> None:
+    host = Host(*has)
+    asked = interface(host, tmp_path)
+    asked.check()
+    assert host.links == {}
+    host.ran.clear()
+    asked.check()
+    assert host.ran == []
+
+
+@pytest.mark.parametrize(
+    ("has", "missing"),
+    [((), "package wireguard-go"), (("wireguard-go",), "/dev/net/tun"), (("tun",), "package")],
+)
+def test_what_is_missing_is_named(tmp_path: Path, has: tuple[str, ...], missing: str) -> None:
+    with pytest.raises(DriverUnavailable, match=missing):
+        interface(Host(*has), tmp_path).check()
+
+
+@pytest.mark.parametrize("value", ["", "Kernel", 1, None, "kernel\n"])
+def test_an_unknown_implementation_is_refused(value: Any) -> None:
+    with pytest.raises(DriverError, match="auto"):
+        implementation({"implementation": value})
+
+
+def test_auto_is_the_default_and_there_are_no_other_options() -> None:
+    assert implementation({}) == "auto"
+    with pytest.raises(DriverError, match=r"driver_options\.implementaton is unknown"):
+        implementation({"implementaton": "kernel"})
