@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import oslo_messaging
 from kombu.exceptions import OperationalError
 from oslo_config import cfg
+from oslo_messaging.exceptions import MessageUndeliverable
 from pydantic import BaseModel
 
 from cnsmo.bus import transport
@@ -38,7 +39,11 @@ class _Client:
     ) -> None:
         target = oslo_messaging.Target(topic=topic, version=version, exchange=transport.EXCHANGE)
         self._rpc = oslo_messaging.get_rpc_client(
-            transport.calls(conf), target, timeout=timeout, retry=RETRIES
+            transport.calls(conf),
+            target,
+            timeout=timeout,
+            retry=RETRIES,
+            transport_options=oslo_messaging.TransportOptions(at_least_once=True),
         )
         self._conf = conf
         self._patience = min(timeout, REACH_SECONDS)
@@ -53,6 +58,8 @@ class _Client:
                 f"the core could not take the call {method} ({exc.exc_type}): is it of the same "
                 "release as this program?"
             ) from exc
+        except MessageUndeliverable as exc:
+            raise Unavailable(f"no core is there to take {method}: start cnsmo-core") from exc
         except (oslo_messaging.MessagingException, OperationalError) as exc:
             raise Unavailable(
                 f"no core answered {method} in time: is cnsmo-core running, and is the broker "

@@ -14,6 +14,7 @@ from cnsmo.model.document import Document
 from cnsmo.model.messages import Problem
 from cnsmo.model.suggest import did_you_mean
 from cnsmo.services import registry
+from cnsmo.services.wording import worded
 
 
 def validate(document: Document) -> tuple[dict[tuple[str, str], dict[str, Any]], list[Problem]]:
@@ -78,36 +79,7 @@ def _problem(
         case "mistake":
             return document.problem((*path, context["key"]), error["msg"], context["remedy"])
         case _:
-            return document.problem(path, _worded(error, context))
-
-
-def _worded(error: ErrorDetails, context: dict[str, Any]) -> str:
-    """pydantic's finding as a person would say it."""
-    shown = ascii(error["input"])
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    match error["type"]:
-        case "value_error":
-            return error["msg"].removeprefix("Value error, ")
-        case "greater_than_equal":
-            return f"{shown} is too small: at least {context['ge']}"
-        case "less_than_equal":
-            return f"{shown} is too large: at most {context['le']}"
-        case "enum":
-            return f"{shown} is none of {context['expected']}"
-        case "int_type" | "int_parsing" | "int_from_float":
-            return f"{shown} is not a whole number"
-        case "string_type":
-            return f"{shown} is not a word (put it in quotes if it is meant as one)"
-        case "too_short":
-            return f"at least {context['min_length']} is needed"
-        case "too_long":
-            return f"at most {context['max_length']} can be given"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return f"{shown}: keys and values are expected"
-        case "tuple_type" | "list_type":
-            return f"{shown}: a list is expected"
-        case _:
-            return f"{shown}: {error['msg'][0].lower()}{error['msg'][1:]}"
+            return document.problem(path, worded(error))
 
 
 def _keys(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:

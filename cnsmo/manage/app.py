@@ -117,10 +117,9 @@ class ManageApp(app.App):
         self, stdin: TextIO | None, stdout: TextIO | None, stderr: TextIO | None
     ) -> None:
         """As they are: cliff would also set the locale of the whole process."""
-        assert stdin is not None
-        assert stdout is not None
-        assert stderr is not None
-        self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
+        self.stdin = stdin or sys.stdin
+        self.stdout = stdout or sys.stdout
+        self.stderr = stderr or sys.stderr
 
     def build_option_parser(
         self,

@@ -29,15 +29,15 @@ class State(enum.StrEnum):
     """Removed, by itself or by the operator. The end: who returns joins anew."""
 
 
-_WORKING = {State.CONFIGURING, State.READY, State.DEGRADED, State.ERROR}
+_REPORTED = {State.CONFIGURING, State.READY, State.DEGRADED, State.ERROR}
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.JOINING: frozenset({*_WORKING, State.DOWN, State.LEFT}),
-    State.CONFIGURING: frozenset({*_WORKING, State.DOWN, State.LEFT} - {State.CONFIGURING}),
-    State.READY: frozenset({*_WORKING, State.DOWN, State.LEFT} - {State.READY}),
-    State.DEGRADED: frozenset({*_WORKING, State.DOWN, State.LEFT} - {State.DEGRADED}),
-    State.ERROR: frozenset({*_WORKING, State.DOWN, State.LEFT} - {State.ERROR}),
-    State.DOWN: frozenset({*_WORKING, State.LEFT}),
+    State.JOINING: frozenset({*_REPORTED, State.DOWN, State.LEFT}),
+    State.CONFIGURING: frozenset({*_REPORTED, State.DOWN, State.LEFT} - {State.CONFIGURING}),
+    State.READY: frozenset({*_REPORTED, State.DOWN, State.LEFT} - {State.READY}),
+    State.DEGRADED: frozenset({*_REPORTED, State.DOWN, State.LEFT} - {State.DEGRADED}),
+    State.ERROR: frozenset({*_REPORTED, State.DOWN, State.LEFT} - {State.ERROR}),
+    State.DOWN: frozenset({*_REPORTED, State.LEFT}),
     State.LEFT: frozenset(),
 }
 """From each state, the states that may follow it."""
@@ -50,6 +50,9 @@ def may_follow(before: State, after: State) -> bool:
 
 SETTLED = frozenset({State.READY, State.DEGRADED})
 """States in which the last known revision is in force."""
+
+WORKING = frozenset({State.CONFIGURING, State.READY, State.DEGRADED})
+"""States in which the agent follows what is declared."""
 
 GONE = frozenset({State.DOWN, State.LEFT})
 """States in which nobody should wait for the agent."""

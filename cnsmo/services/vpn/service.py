@@ -11,14 +11,16 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from cnsmo.model.host import Host
+from cnsmo.model.lifecycle import WORKING, State
 from cnsmo.model.messages import Problem
-from cnsmo.model.resource import View, joined, member_kind, renewal_kind
+from cnsmo.model.resource import AGENT, View, joined, member_kind, renewal_kind
 from cnsmo.services import registry
 from cnsmo.services.base import Desired, NetworkService, Unit, specs, unknown_groups
 from cnsmo.services.vpn.admit import allocate
 from cnsmo.services.vpn.compile import belongs, compile_vpn, fits
 from cnsmo.services.vpn.driver import VpnDriver
 from cnsmo.services.vpn.spec import VpnAnnouncement, VpnMember, VpnSpec
+from cnsmo.services.wording import worded
 
 
 class VpnService(NetworkService):
@@ -55,7 +57,7 @@ class VpnService(NetworkService):
                 options={
                     **spec.driver_options,
                     "rotate_after": spec.rotate_after,
-                    "generation": _generation(view, name),
+                    "generation": _generation(view, name, host),
                 },
             )
             for name, spec in specs(self, view).items()
@@ -85,9 +87,25 @@ class VpnService(NetworkService):
         return {name: desired for name, desired in made.items() if desired is not None}
 
 
-def _generation(view: View, name: str) -> int:
+def _generation(view: View, name: str, host: str) -> int:
+    """The generation of keys that a host shall have: the operator's, once it is its turn.
+
+    One host after the other, by name: when both ends of a tunnel change their keys in the same
+    moment, what they hold back for each other is lost. Hosts whose agent does not work are skipped.
+    """
     row = view.get(renewal_kind("vpn"), name)
-    return int(row.body["generation"]) if row else 0
+    wanted = int(row.body["generation"]) if row else 0
+    members = view.members("vpn", name)
+    if not wanted or host not in members:
+        return wanted
+    for other, member in members.items():
+        if other == host:
+            break
+        agent = view.get(AGENT, joined(other, "vpn"))
+        working = agent is not None and State(agent.body["state"]) in WORKING
+        if working and (member.body.get("generation") or 0) < wanted:
+            return int(members[host].body.get("generation") or 0)
+    return wanted
 
 
 def _check_groups(view: View, name: str, spec: VpnSpec) -> list[Problem]:
@@ -166,7 +184,7 @@ def _check_driver(name: str, spec: VpnSpec) -> list[Problem]:
         problems += [
             Problem(
                 path=".".join((path, "driver_options", *map(str, error["loc"]))),
-                message=error["msg"],
+                message=worded(error),
                 remedy=f"driver_options of {spec.driver}: {known}",
             )
             for error in exc.errors()

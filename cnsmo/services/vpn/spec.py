@@ -178,11 +178,13 @@ class VpnAnnouncement(BaseModel):
     """What a host says to the other members: public halves only.
 
     ``next_*`` is announced ahead of a replacement, so that nobody is surprised by it.
+    ``generation``: the operator's command for new keys that the one in use answers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     driver: Label
+    generation: int | None = Field(None, ge=1, le=2**31)
     public_key: WireguardKey | None = None
     next_public_key: WireguardKey | None = None
     fingerprint: Fingerprint | None = None

@@ -85,6 +85,7 @@ class OpenvpnDriver(VpnDriver):
         self._forwarding = Forwarding(system, state_dir)
         self._checked = False
         self._promoted = False
+        self._pending = False
 
     @classmethod
     def listens(cls, listen_port: int, options: Mapping[str, Any]) -> tuple[str, int] | None:
@@ -132,9 +133,15 @@ class OpenvpnDriver(VpnDriver):
                 "will be put in use" if advanced.promoting else "is ready",
             )
         self._promoted = False
-        announced = {"driver": self.name, "fingerprint": advanced.current.fingerprint}
+        announced: dict[str, Any] = {
+            "driver": self.name,
+            "fingerprint": advanced.current.fingerprint,
+        }
         if advanced.next is not None:
             announced["next_fingerprint"] = advanced.next.fingerprint
+        self._pending = advanced.next is not None
+        if advanced.current.generation:
+            announced["generation"] = advanced.current.generation
         return announced
 
     def apply(self, desired: VpnDesired) -> list[str]:
@@ -235,9 +242,12 @@ class OpenvpnDriver(VpnDriver):
                 problems(desired, scene.plan, answer, self._process.last_words())
                 + host_side.problems(scene.blocked, scene.behind)
             ),
-            again=AGAIN_SECONDS if self._promoted or not connected(scene.plan, answer) else None,
+            again=AGAIN_SECONDS if self._unsettled(scene.plan, answer) else None,
             detail=detail(desired, scene.plan, answer, self._device),
         )
+
+    def _unsettled(self, plan: Plan, answer: Answer | None) -> bool:
+        return self._promoted or self._pending or not connected(plan, answer)
 
     def _ask(self, plan: Plan) -> Answer | None:
         """What the daemon says of itself; None when it says nothing."""

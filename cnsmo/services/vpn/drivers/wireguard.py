@@ -50,6 +50,8 @@ from cnsmo.services.vpn.drivers.wg_report import detail, problems
 from cnsmo.services.vpn.drivers.wg_tools import WgDevice, set_device
 
 LOG = log.getLogger(__name__)
+NEXT_KEY_SECONDS = 1.0
+"""How soon to look again whether all others know the next key."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,9 +109,11 @@ class WireguardDriver(VpnDriver):
             newest = max(generation, pair.current.generation)
             pair = self._keys.save(KeyPair(current=pair.current, next=Key.new(newest, now)))
             LOG.info("%s: the next key is ready", self.label)
-        announced = {"driver": self.name, "public_key": pair.current.public}
+        announced: dict[str, Any] = {"driver": self.name, "public_key": pair.current.public}
         if pair.next is not None:
             announced["next_public_key"] = pair.next.public
+        if pair.current.generation:
+            announced["generation"] = pair.current.generation
         return announced
 
     def apply(self, desired: VpnDesired) -> list[str]:
@@ -206,9 +210,15 @@ class WireguardDriver(VpnDriver):
         return Observation(
             drift=tuple(drift),
             problems=tuple(problems(desired, scene.device, scene.blocked, scene.behind, scene.now)),
-            again=self._pushes.again(time.monotonic()),
+            again=self._again(pair),
             detail=detail(desired, wanted, scene.device, name, used, scene.now),
         )
+
+    def _again(self, pair: KeyPair | None) -> float | None:
+        """A next key waits for all others to know it: that may be any moment."""
+        waiting = pair is not None and pair.next is not None
+        pushed = self._pushes.again(time.monotonic())
+        return min(pushed or NEXT_KEY_SECONDS, NEXT_KEY_SECONDS) if waiting else pushed
 
     def _wanted_peers(self, desired: VpnDesired, scene: _Scene, key: Key) -> dict[str, WantedPeer]:
         wanted = wanted_peers(desired, scene.device, scene.memory.peers, scene.now)

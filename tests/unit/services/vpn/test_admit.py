@@ -163,7 +163,9 @@ def test_admission_completes_the_announcement() -> None:
         ({"addresses": ["10.66.0.0"]}, False),
     ],
 )
-def test_a_member_row_counts_while_it_fits_the_spec(body: dict[str, object], admitted: bool) -> None:
+def test_a_member_row_counts_while_it_fits_the_spec(
+    body: dict[str, object], admitted: bool
+) -> None:
     rows = [host("web1"), instance()]
     body = {"addresses": ["10.66.0.1"], "driver": "noop", **body}
     rows.append(row(member_kind("vpn"), "backbone/web1", body))

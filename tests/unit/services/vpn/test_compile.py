@@ -122,7 +122,10 @@ def test_a_subnet_behind_a_hub_that_is_not_the_first_leads_to_that_hub() -> None
 
 
 def test_routes_lead_to_their_gateway_and_not_where_they_come_from() -> None:
-    routes = [{"subnet": "10.2.0.0/24", "via": "west1"}, {"subnet": "10.77.0.0/16", "via": "nobody"}]
+    routes = [
+        {"subnet": "10.2.0.0/24", "via": "west1"},
+        {"subnet": "10.77.0.0/16", "via": "nobody"},
+    ]
     rows = scene(routes=routes)
     desired = compiled(rows, "east1")
     assert desired.routes == ("10.2.0.0/24",)

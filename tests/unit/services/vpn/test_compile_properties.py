@@ -12,7 +12,7 @@ from cnsmo.model.resource import Row
 from cnsmo.services.vpn.desired import Peer, VpnDesired
 from tests.unit.services.vpn.scenes import VPN, deployments, view
 
-many = settings(max_examples=60)
+many = settings(max_examples=40)
 
 
 def compiled(rows: list[Row]) -> dict[str, VpnDesired]:

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A world for each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from oslo_config import cfg
+
+from tests.functional.mesh.world import World
+
+
+@pytest.fixture
+def world(conf: cfg.ConfigOpts, tmp_path: Path) -> Iterator[World]:
+    """A world that is not up yet; whatever becomes of it, it is taken down."""
+    made = World(conf, tmp_path)
+    yield made
+    made.down()
