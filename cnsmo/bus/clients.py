@@ -20,8 +20,6 @@ from cnsmo.model.errors import CnsmoError, Unavailable
 from cnsmo.model.resource import Changes, Row
 
 M = TypeVar("M", bound=BaseModel)
-RETRIES = 2
-"""Tries to reach the broker within one call; who called decides what comes after."""
 REACH_SECONDS = 5.0
 """How long to wait for a broker that was never there since this process began."""
 
@@ -42,7 +40,7 @@ class _Client:
             transport.calls(conf),
             target,
             timeout=timeout,
-            retry=RETRIES,
+            retry=transport.RETRIES,
             transport_options=oslo_messaging.TransportOptions(at_least_once=True),
         )
         self._conf = conf

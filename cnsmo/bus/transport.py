@@ -30,6 +30,8 @@ EVENTS_TOPIC = "cnsmo-events"
 NOBODY_TOPIC = "cnsmo-nobody"
 """Where nobody listens: a call there only finds out whether the broker is reachable."""
 
+RETRIES = 2
+"""Tries to reach the broker within one call; who called decides what comes after."""
 IN_PROCESS_OPTIONS = {"heartbeat_timeout_threshold": "0", "rpc_conn_pool_size": "1000"}
 """Nothing to keep alive, and as many connections as there are agents in the process."""
 LISTENING_OPTIONS = {"amqp_auto_delete": "true", "rabbit_quorum_queue": "false"}
@@ -113,7 +115,8 @@ class _Search:
 
     def run(self, conf: cfg.ConfigOpts) -> None:
         target = oslo_messaging.Target(topic=NOBODY_TOPIC, exchange=EXCHANGE)
-        nobody = oslo_messaging.get_rpc_client(calls(conf), target, timeout=0.001)
+        # retry: what this leaves in the pool must not hold up whoever gets it when the broker is lost.
+        nobody = oslo_messaging.get_rpc_client(calls(conf), target, timeout=0.001, retry=RETRIES)
         try:
             nobody.call({}, "hello")
         except oslo_messaging.MessagingTimeout:

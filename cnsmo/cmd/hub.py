@@ -7,11 +7,11 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from cnsmo import conf
-from cnsmo.lab.hub import Hub, configure, tell_ready
+from cnsmo.lab.hub import Caller, Hub, Sink, configure, tell_ready
 from cnsmo.lab.lab import Lab
 from cnsmo.manage import app
 
@@ -19,7 +19,7 @@ from cnsmo.manage import app
 class _Sink(io.StringIO):
     """A text stream that hands on what is written to it."""
 
-    def __init__(self, hand_on: Callable[[str], None]) -> None:
+    def __init__(self, hand_on: Sink) -> None:
         super().__init__()
         self._hand_on = hand_on
 
@@ -29,14 +29,10 @@ class _Sink(io.StringIO):
         return len(text)
 
 
-def _run(
-    argv: Sequence[str],
-    stdin: str,
-    directory: Path,
-    out: Callable[[str], None],
-    err: Callable[[str], None],
-) -> int:
-    return app.run(list(argv), io.StringIO(stdin), _Sink(out), _Sink(err), cwd=directory)
+def _run(argv: Sequence[str], caller: Caller, out: Sink, err: Sink) -> int:
+    stdin, directory, env = caller
+    streams = (io.StringIO(stdin), _Sink(out), _Sink(err))
+    return app.run(list(argv), *streams, env=env, cwd=directory)
 
 
 def main() -> int:

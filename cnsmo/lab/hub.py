@@ -40,9 +40,10 @@ HEARTBEAT = 2.0
 RESYNC = 10.0
 
 Sink = Callable[[str], None]
-Run = Callable[[Sequence[str], str, Path, Sink, Sink], int]
-"""Runs a command of cnsmo-manage: arguments, standard input, directory, sinks of output and errors.
-"""
+Caller = tuple[str, Path, dict[str, str]]
+"""Who runs a command: its standard input, its directory, its environment."""
+Run = Callable[[Sequence[str], Caller, Sink, Sink], int]
+"""Runs a command of cnsmo-manage: arguments, for whom, sinks of output and errors."""
 
 
 class Hub:
@@ -116,11 +117,12 @@ class Hub:
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def _answer(self, connection: Connection[Any, Any]) -> None:
-        """One request: ``(verb, arguments, stdin, directory)``; answers ``(stream, text)``."""
+        """One request: a verb, arguments, and the caller; answers ``(stream, text)``."""
         with connection:
             try:
-                verb, arguments, stdin, directory = connection.recv()
-                code = self._obey(verb, arguments, stdin, Path(directory), connection)
+                verb, arguments, stdin, directory, env = connection.recv()
+                caller = (stdin, Path(directory), env)
+                code = self._obey(verb, arguments, caller, connection)
             except (EOFError, BrokenPipeError):
                 return
             except CnsmoError as exc:
@@ -136,16 +138,14 @@ class Hub:
         self,
         verb: str,
         arguments: list[str],
-        stdin: str,
-        directory: Path,
+        caller: Caller,
         connection: Connection[Any, Any],
     ) -> int:
         match verb:
             case "manage":
                 return self._run(
                     arguments,
-                    stdin,
-                    directory,
+                    caller,
                     lambda text: connection.send(("out", text)),
                     lambda text: connection.send(("err", text)),
                 )

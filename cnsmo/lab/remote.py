@@ -22,6 +22,7 @@ from cnsmo.model.errors import CnsmoError, Unavailable
 
 START_SECONDS = 30.0
 RECORD = "hub.json"
+PASSED = ("CNSMO_", "NO_COLOR", "TERM", "LANG", "LC_", "TZ", "COLUMNS")
 
 
 class RemoteHub:
@@ -105,7 +106,7 @@ class RemoteHub:
         finally:
             os.close(fd)
         with connection:
-            connection.send((verb, list(arguments), stdin, os.getcwd()))
+            connection.send((verb, list(arguments), stdin, os.getcwd(), _environment()))
             while True:
                 stream, what = _receive(connection)
                 if stream == "end":
@@ -122,6 +123,11 @@ class RemoteHub:
             target.flush()
 
         return self.ask("manage", argv, text, sink)
+
+
+def _environment() -> dict[str, str]:
+    """What of the caller's environment a command may look at."""
+    return {name: value for name, value in os.environ.items() if name.startswith(PASSED)}
 
 
 def _receive(connection: Any) -> tuple[str, Any]:

@@ -52,10 +52,10 @@ def forward(argv: Sequence[str]) -> int | None:
         return None
     from cnsmo.manage import lab
 
-    hub = lab.standing_hub(os.environ)
-    if hub is None:
-        return None
     try:
+        hub = lab.standing_hub(os.environ)
+        if hub is None:
+            return None
         return hub.pass_on(argv, sys.stdin, sys.stdout, sys.stderr)
     except CnsmoError as exc:
         sys.stderr.write(f"{NAME}: {exc}\n")

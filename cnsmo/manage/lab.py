@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnsmo.manage import cells
 from cnsmo.manage.command import Command, ListCommand
-from cnsmo.model.errors import InvalidRequest, NotFound
+from cnsmo.model.errors import Conflict, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from cnsmo.lab.remote import RemoteHub
@@ -82,6 +82,11 @@ cnsmo-manage lab demo --keep    # leave it standing: lab list, lab exec, lab dow
         from cnsmo.lab.remote import RemoteHub
 
         lab = Lab(place.default_directory(parsed_args.name))
+        if lab.is_up:
+            raise Conflict(
+                f"lab {lab.name!r} is up already: 'cnsmo-manage lab down --lab {lab.name}' first, "
+                "or --name another one"
+            )
         narrator = Narrator(Console(file=self.app.stdout))
         kept = False
         try:
@@ -221,19 +226,23 @@ def standing_hub(env: Mapping[str, str]) -> RemoteHub | None:
     None where a broker is configured: then commands are for the core behind it.
     """
     from cnsmo.lab.lab import Lab, labs
+    from cnsmo.lab.remote import RemoteHub
 
     named = env.get("CNSMO_LAB", "")
-    up = [Lab(_path(named))] if named else labs()
-    if len(up) != 1 or not up[0].is_up:
+    labs_up = [Lab(_path(named))] if named else labs()
+    hubs = [RemoteHub(lab.directory) for lab in labs_up]
+    running = [hub for hub in hubs if hub.process is not None]
+    if not running:
         return None
     from cnsmo.bus import transport
-    from cnsmo.lab.remote import RemoteHub
     from cnsmo.manage.session import Session
 
-    hub = RemoteHub(up[0].directory)
-    if hub.process is None or not transport.is_in_process(Session((), embed=False).conf):
+    if not transport.is_in_process(Session((), embed=False).conf):
         return None
-    return hub
+    if len(running) > 1:
+        names = ", ".join(hub.directory.name for hub in running)
+        raise InvalidRequest(f"which lab? There are {names}: say it with export CNSMO_LAB=NAME")
+    return running[0]
 
 
 def _path(name: str) -> Path:

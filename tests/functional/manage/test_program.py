@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The program itself: help, errors, streams, several at once, and a core of its own."""
 
+import contextlib
 import importlib.metadata
 import io
 import os
@@ -17,6 +18,7 @@ from cnsmo.model.errors import CnsmoError
 from cnsmo.model.lifecycle import State
 from cnsmo.state import schema
 from cnsmo.state.engine import engine_for
+from tests.eventually import eventually
 from tests.functional.manage.person import DOCUMENT, Person
 
 COMMANDS = sorted(Catalogue("cnsmo.manage").commands)
@@ -211,23 +213,30 @@ def test_several_commands_at_once_in_one_process(person, puppet):
         assert answer.json == [{"name": "web1"} if number % 2 else {"site": "default"}]
 
 
-def test_a_terminal_gets_colour_and_a_bar(person, puppet):
+def hear(screen: int, heard: list[bytes]) -> None:
+    """Read what a terminal is told, until nobody writes to it any more."""
+    with os.fdopen(screen, "rb", buffering=0) as stream, contextlib.suppress(OSError):
+        while told := stream.read(4096):
+            heard.append(told)
+
+
+def test_a_terminal_gets_colour_and_a_bar(person, puppet, thread):
     puppet("web1").reports(State.CONFIGURING, "so it is")
     person.writes(DOCUMENT)
     ours, theirs = pty.openpty()
+    heard: list[bytes] = []
+    thread(hear, ours, heard).name = "screen"
     with os.fdopen(theirs, "w") as terminal:
-        env = {"TERM": "xterm"}
         code = app.run(
             ["apply", "lab.yaml", "--wait", "1s"],
             io.StringIO(),
             terminal,
             terminal,
-            env=env,
+            env={"TERM": "xterm"},
             cwd=person.cwd,
         )
-        terminal.flush()
-        said = os.read(ours, 100_000).decode()
-    os.close(ours)
+    eventually(lambda: b"not in force" in b"".join(heard))
+    said = b"".join(heard).decode()
     assert code == 9
     assert "\033[32m  + vpn backbone\033[0m" in said
     assert "In force:" in said

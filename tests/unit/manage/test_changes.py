@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+from cnsmo.manage import changes
+from cnsmo.manage.changes import ABSENT, difference, told
+from cnsmo.manage.style import Style
+from cnsmo.model.messages import Plan, RowChange
+
+
+def lines(*rows: RowChange, hosts=()) -> list[str]:
+    plan = Plan(deployment="lab", base_revision=7, changes=list(rows), hosts=list(hosts))
+    return list(told(plan, Style(enabled=False)))
+
+
+def test_a_plan_without_changes_says_so_in_one_line():
+    assert lines() == ["lab is as the document says (revision 7)."]
+
+
+def test_an_added_row_is_shown_without_what_equals_a_default():
+    row = RowChange(
+        action="add",
+        kind="vpn",
+        name="backbone",
+        after={"cidr": ["10.66.0.0/16", "fd00::/64"], "keepalive": 25, "mtu": 1400},
+    )
+    assert lines(row, hosts=["web1"]) == [
+        "lab, on revision 7:",
+        "  + vpn backbone",
+        "      cidr: 10.66.0.0/16, fd00::/64",
+        "      mtu: 1400",
+        "1 to add, 0 to change, 0 to remove; 1 host is touched: web1.",
+    ]
+
+
+def test_a_row_of_a_service_that_is_not_installed_here_is_shown_whole():
+    row = RowChange(action="add", kind="cache", name="a", after={"size": 3})
+    assert lines(row)[2] == "      size: 3"
+
+
+def test_a_changed_row_shows_old_and_new_of_the_keys_that_differ():
+    before = {"cidr": ["10.66.0.0/16"], "mtu": None, "driver_options": {"a": 1}, "hub": ""}
+    after = {"cidr": ["10.66.0.0/16"], "mtu": 1400, "driver_options": {"b": True}, "hub": "web"}
+    row = RowChange(action="change", kind="vpn", name="backbone", before=before, after=after)
+    assert lines(row, hosts=[f"h{n}" for n in range(9)]) == [
+        "lab, on revision 7:",
+        "  ~ vpn backbone",
+        "      mtu: (default) -> 1400",
+        "      driver_options.a: 1 -> (none)",
+        "      driver_options.b: (none) -> true",
+        '      hub: "" -> web',
+        "0 to add, 1 to change, 0 to remove; "
+        "9 hosts are touched: h0, h1, h2, h3, h4, h5, h6, h7 and 1 more.",
+    ]
+
+
+def test_a_removed_row_is_one_line():
+    row = RowChange(action="remove", kind="vpn", name="old", before={"cidr": ["10.0.0.0/8"]})
+    assert lines(row) == [
+        "lab, on revision 7:",
+        "  - vpn old",
+        "0 to add, 0 to change, 1 to remove; no host is touched.",
+    ]
+
+
+def test_values_that_are_lists_of_things_are_compared_whole():
+    assert difference({"a": [1]}, {"a": [2]}) == [("a", [1], [2])]
+    assert difference({"a": {"b": {"c": 1}}}, {"a": {"b": {}}}) == [("a.b.c", 1, ABSENT)]
+    assert changes._value([{"subnet": "10.0.0.0/8"}]) == '[{"subnet": "10.0.0.0/8"}]'
+    assert changes._value([]) == "(none)"
