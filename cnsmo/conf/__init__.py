@@ -18,28 +18,6 @@ CONF = cfg.CONF
 MODULES = (core, agent, host, bus)
 STATE_DIR = Path("/var/lib/cnsmo")
 
-
-def register(conf: cfg.ConfigOpts = CONF) -> None:
-    """Register every option; doing so twice is fine."""
-    for module in MODULES:
-        module.register_opts(conf)
-    db_options.set_defaults(conf, connection=f"sqlite:///{STATE_DIR}/core/state.sqlite")
-
-
-def load(argv: Sequence[str] | None = None, program: str = "cnsmo") -> None:
-    """Read the command line and the files /etc/cnsmo/cnsmo.conf and cnsmo.conf.d/*.conf."""
-    register()
-    log.register_options(CONF)
-    log.set_defaults(default_log_levels=QUIET)
-    CONF(
-        list(sys.argv[1:] if argv is None else argv),
-        project="cnsmo",
-        prog=program,
-        version=__version__,
-    )
-    log.setup(CONF, "cnsmo")
-
-
 QUIET = [
     "amqp=WARN",
     "kombu=ERROR",
@@ -53,3 +31,29 @@ QUIET = [
     "cotyledon=INFO",
 ]
 """Libraries that would drown our own lines."""
+
+
+def register(conf: cfg.ConfigOpts = CONF) -> None:
+    """Register every option; doing so twice is fine."""
+    for module in MODULES:
+        module.register_opts(conf)
+    set_defaults(conf)
+
+
+def set_defaults(conf: cfg.ConfigOpts = CONF) -> None:
+    """Our defaults for options of libraries; the sample generator asks for them too."""
+    db_options.set_defaults(conf, connection=f"sqlite:///{STATE_DIR}/core/state.sqlite")
+    log.set_defaults(default_log_levels=QUIET)
+
+
+def load(argv: Sequence[str] | None = None, program: str = "cnsmo") -> None:
+    """Read the command line and the files /etc/cnsmo/cnsmo.conf and cnsmo.conf.d/*.conf."""
+    register()
+    log.register_options(CONF)
+    CONF(
+        list(sys.argv[1:] if argv is None else argv),
+        project="cnsmo",
+        prog=program,
+        version=__version__,
+    )
+    log.setup(CONF, "cnsmo")
