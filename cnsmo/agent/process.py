@@ -170,7 +170,7 @@ class AgentProcess:
                 executor="threading",
             )
             try:
-                server.start()
+                server.start(override_pool_size=1)  # each hint adds a thread up to that, for ever
             except Exception as exc:  # noqa: BLE001  # whatever the broker's library raises
                 pause = backoff.pause()
                 LOG.warning("cannot listen for hints: %s. Next try in %.1f s", exc, pause)

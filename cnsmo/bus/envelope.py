@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+import oslo_messaging
 from oslo_log import log
 from pydantic import BaseModel, ValidationError
 
@@ -21,8 +22,12 @@ LOG = log.getLogger(__name__)
 
 
 def answers(method: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
-    """Wrap a method of an endpoint: it returns models, the bus carries envelopes."""
+    """Wrap a method of an endpoint: it returns models, the bus carries envelopes.
 
+    What is not wrapped so cannot be called.
+    """
+
+    @oslo_messaging.expose
     @functools.wraps(method)
     def wrapped(self: Any, ctxt: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         try:

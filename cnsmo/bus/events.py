@@ -104,6 +104,7 @@ class _Sink:
     def __init__(self, arrived: queue.Queue[EventMessage]) -> None:
         self._arrived = arrived
 
+    @oslo_messaging.expose
     def event(self, ctxt: dict[str, Any], event: dict[str, Any]) -> None:
         """Called by oslo.messaging for each event; one thread, so their order is kept."""
         self._arrived.put(EventMessage.model_validate(event))
@@ -118,5 +119,6 @@ class Unwatched:
 
     target = oslo_messaging.Target(version=VERSION)
 
+    @oslo_messaging.expose
     def event(self, ctxt: dict[str, Any], event: dict[str, Any]) -> None:
         """Called by oslo.messaging for each event."""

@@ -18,7 +18,7 @@ from oslo_log import log
 
 from cnsmo.bus import inprocess
 from cnsmo.conf.bus import IN_PROCESS
-from cnsmo.model.errors import Unavailable
+from cnsmo.model.errors import InvalidRequest, Unavailable
 
 LOG = log.getLogger(__name__)
 EXCHANGE = "cnsmo"
@@ -30,6 +30,8 @@ EVENTS_TOPIC = "cnsmo-events"
 NOBODY_TOPIC = "cnsmo-nobody"
 """Where nobody listens: a call there only finds out whether the broker is reachable."""
 
+BAD_URL = "[bus] url leads to no broker: write rabbit://USER:PASSWORD@HOST:5672/VHOST"
+"""Without the URL itself, which holds the password."""
 RETRIES = 2
 """Tries to reach the broker within one call; who called decides what comes after."""
 IN_PROCESS_OPTIONS = {"heartbeat_timeout_threshold": "0", "rpc_conn_pool_size": "1000"}
@@ -48,6 +50,15 @@ _LOCK = threading.Lock()
 def is_in_process(conf: cfg.ConfigOpts) -> bool:
     """Whether the bus lives in this process only."""
     return bool(conf.bus.url == IN_PROCESS)
+
+
+def check(conf: cfg.ConfigOpts) -> None:
+    """Find out whether [bus] url makes sense; nothing is connected.
+
+    :raises InvalidRequest: when it does not.
+    """
+    calls(conf)
+    close()
 
 
 def calls(conf: cfg.ConfigOpts) -> oslo_messaging.RPCTransport:
@@ -134,9 +145,12 @@ def _opened(
         if key not in _OPEN:
             inprocess.register()
             _set_defaults(conf)
-            url = oslo_messaging.TransportURL.parse(conf, conf.bus.url)
-            url.query.update(IN_PROCESS_OPTIONS if is_in_process(conf) else options)
-            _OPEN[key] = make(conf, url=url)
+            try:
+                url = oslo_messaging.TransportURL.parse(conf, conf.bus.url)
+                url.query.update(IN_PROCESS_OPTIONS if is_in_process(conf) else options)
+                _OPEN[key] = make(conf, url=url)
+            except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure) as exc:
+                raise InvalidRequest(BAD_URL) from exc
         return _OPEN[key]
 
 

@@ -15,7 +15,8 @@ from cnsmo.agent.identity import EVERY_SERVICE, StateDir
 from cnsmo.agent.process import AgentProcess
 from cnsmo.agent.settings import Settings
 from cnsmo.agent.system import LocalSystem
-from cnsmo.model.errors import CnsmoError, InvalidRequest
+from cnsmo.cmd import program
+from cnsmo.model.errors import InvalidRequest
 from cnsmo.services import registry
 
 CLI = [
@@ -32,27 +33,21 @@ CLI = [
 
 def main() -> int:
     """Entry point."""
+    return program.run("cnsmo-agent", _work)
+
+
+def _work() -> int:
     conf.CONF.register_cli_opts(CLI)
     conf.load(program="cnsmo-agent")
-    try:
-        agent = AgentProcess(conf.CONF, settings(conf.CONF))
-        if conf.CONF.leave or conf.CONF.teardown:
-            failures = agent.leave(teardown_only=conf.CONF.teardown)
-            for failure in failures:
-                print(f"cnsmo-agent: {failure}", file=sys.stderr)
-            return 1 if failures else 0
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: agent.stop())
-        agent.run()
-    except CnsmoError as exc:
-        print(f"cnsmo-agent: {exc}", file=sys.stderr)
-        return exc.exit_code
-    except OSError as exc:
-        print(
-            f"cnsmo-agent: {exc.filename or conf.CONF.agent.state_dir}: {exc.strerror}",
-            file=sys.stderr,
-        )
-        return 1
+    agent = AgentProcess(conf.CONF, settings(conf.CONF))
+    if conf.CONF.leave or conf.CONF.teardown:
+        failures = agent.leave(teardown_only=conf.CONF.teardown)
+        for failure in failures:
+            print(f"cnsmo-agent: {failure}", file=sys.stderr)
+        return 1 if failures else 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop())
+    agent.run()
     return 0
 
 

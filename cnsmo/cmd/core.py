@@ -8,8 +8,9 @@ import sys
 from oslo_service import service
 
 from cnsmo import conf
+from cnsmo.bus import transport
+from cnsmo.cmd import program
 from cnsmo.core.server import CoreServer
-from cnsmo.model.errors import CnsmoError
 from cnsmo.state import schema
 from cnsmo.state.engine import make_engine
 
@@ -35,13 +36,18 @@ class CoreService(service.ServiceBase):  # type: ignore[misc]
 
 def main() -> int:
     """Entry point."""
+    return program.run("cnsmo-core", _work)
+
+
+def _work() -> int:
     conf.load(program="cnsmo-core")
+    transport.check(conf.CONF)
+    engine = make_engine(conf.CONF)
     try:
-        schema.check(make_engine(conf.CONF))
-        service.launch(conf.CONF, CoreService(), restart_method="mutate").wait()
-    except CnsmoError as exc:
-        print(f"cnsmo-core: {exc}", file=sys.stderr)
-        return exc.exit_code
+        schema.check(engine)
+    finally:
+        engine.dispose()
+    service.launch(conf.CONF, CoreService(), restart_method="mutate").wait()
     return 0
 
 

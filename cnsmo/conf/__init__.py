@@ -37,12 +37,15 @@ def register(conf: cfg.ConfigOpts = CONF) -> None:
     """Register every option; doing so twice is fine."""
     for module in MODULES:
         module.register_opts(conf)
-    set_defaults(conf)
+    set_defaults()
+    conf.register_opts(db_options.database_opts, "database")
 
 
-def set_defaults(conf: cfg.ConfigOpts = CONF) -> None:
+def set_defaults() -> None:
     """Our defaults for options of libraries; the sample generator asks for them too."""
-    db_options.set_defaults(conf, connection=f"sqlite:///{STATE_DIR}/core/state.sqlite")
+    cfg.set_defaults(
+        db_options.database_opts, connection=f"sqlite:///{STATE_DIR}/core/state.sqlite"
+    )
     log.set_defaults(default_log_levels=QUIET)
 
 

@@ -60,7 +60,13 @@ class CoreServer:
     ) -> None:
         # One server name for all cores: each name is a queue that the broker would keep.
         target = oslo_messaging.Target(topic=topic, exchange=exchange, server="core")
-        server = oslo_messaging.get_rpc_server(bus, target, [endpoint], executor="threading")
+        server = oslo_messaging.get_rpc_server(
+            bus,
+            target,
+            [endpoint],
+            executor="threading",
+            access_policy=oslo_messaging.ExplicitRPCAccessPolicy,
+        )
         server.start()
         self._servers.append(server)
 
