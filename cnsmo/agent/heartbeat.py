@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import datetime
 import threading
+from collections.abc import Iterable, Mapping
 
 from oslo_log import log
 
 from cnsmo.agent.wakeup import Reason, Wakeup, jittered
 from cnsmo.bus.clients import CoreClient
-from cnsmo.model.errors import CnsmoError
+from cnsmo.model.errors import CnsmoError, Unavailable
 from cnsmo.model.messages import Heartbeat
 
 LOG = log.getLogger(__name__)
@@ -19,19 +20,21 @@ LOG = log.getLogger(__name__)
 class Heart:
     """Beats with jitter; wakes the worker when the answer tells that something was missed."""
 
-    def __init__(self, period: float, client: CoreClient, wakeup: Wakeup) -> None:
-        """period: seconds on average."""
+    def __init__(
+        self, period: float, services: Iterable[str], client: CoreClient, wakeup: Wakeup
+    ) -> None:
+        """period: seconds on average; services: whose agents live in this process."""
         self._period = period
         self._client = client
         self._wakeup = wakeup
-        self._applied: dict[str, int] = {}
+        self._applied = dict.fromkeys(services, 0)
         self._seen = 0
-        self._announced = 0
+        self._announced: Mapping[str, int] = {}
         self._looked: datetime.datetime | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self.confirmed = 0
-        """The revision that all living agents of the deployment have applied."""
+        self.confirmed: dict[str, int] = {}
+        """By service, the revision that all its agents that live and work have applied."""
 
     def start(self) -> None:
         """Begin to beat."""
@@ -50,8 +53,8 @@ class Heart:
         """What is in force for a service."""
         return self._applied.get(service, 0)
 
-    def knows(self, revision: int, announced: int) -> None:
-        """Note what the replica has, and the newest revision of what this host announced."""
+    def knows(self, revision: int, announced: Mapping[str, int]) -> None:
+        """Note what the replica has; announced: by service, the newest revision of our own rows."""
         self._seen = revision
         self._announced = announced
 
@@ -61,12 +64,18 @@ class Heart:
             answer = self._client.heartbeat(Heartbeat(applied=dict(self._applied)))
         except CnsmoError as exc:
             LOG.debug("heartbeat: %s", exc)
-            self._wakeup.give(Reason.SYNC)
+            if not isinstance(exc, Unavailable):  # the worker finds out what it means
+                self._wakeup.give(Reason.SYNC)
             return
-        newly = self.confirmed < self._announced <= answer.confirmed
+        newly = any(
+            self.confirmed.get(service, 0) < announced <= answer.confirmed.get(service, 0)
+            for service, announced in self._announced.items()
+        )
         self.confirmed = answer.confirmed
-        if answer.head != self._seen or newly:
-            self._wakeup.give(Reason.RESYNC if newly else Reason.SYNC)
+        if answer.head != self._seen:
+            self._wakeup.give(Reason.SYNC)
+        if newly:
+            self._wakeup.give(Reason.LOOK)
         if answer.forgotten or (answer.observe_at and answer.observe_at != self._looked):
             self._looked = answer.observe_at
             self._wakeup.give(Reason.REPORT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from cnsmo.model.errors import Conflict, InvalidRequest
-from cnsmo.state.replica import write_file
+from cnsmo.state.replica import sync_folder, write_file
 
 EVERY_SERVICE = "all"
 """The role of a process that hosts all of the host's services."""
@@ -108,7 +109,23 @@ class StateDir:
             with contextlib.suppress(FileExistsError):
                 os.link(mine, path)
             mine.unlink()
+            sync_folder(self.path)
         return path.read_text()
+
+    def mark_removed(self, token: str) -> None:
+        """Remember durably that this host was removed, and which token it must not use again."""
+        write_file(self.path / "removed", hashlib.sha256(token.encode()).hexdigest())
+
+    def is_removed(self, token: str) -> bool:
+        """Whether this host was removed, and has got no other token since; empty: it has none."""
+        path = self.path / "removed"
+        if not path.exists():
+            return False
+        used = hashlib.sha256(token.encode()).hexdigest()
+        if not token or path.read_text() == used or self.identity() is not None:
+            return True
+        path.unlink()
+        return False
 
     def forget(self) -> None:
         """Delete all that this directory holds of the deployment: the host was removed."""

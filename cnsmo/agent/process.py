@@ -6,6 +6,7 @@ What it has brought in force stays when it ends, and comes back from its disk wh
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -20,7 +21,7 @@ from cnsmo.agent.wakeup import Backoff, Reason, Wakeup, jittered
 from cnsmo.agent.worker import Worker
 from cnsmo.bus import transport
 from cnsmo.bus.clients import CoreClient
-from cnsmo.model.errors import CnsmoError, Denied, Removed, Unavailable
+from cnsmo.model.errors import CnsmoError, Denied, InvalidRequest, Removed, Unavailable
 from cnsmo.model.messages import JoinRequest
 
 LOG = log.getLogger(__name__)
@@ -37,7 +38,7 @@ class AgentProcess:
         self._settings = settings
         self._wakeup = Wakeup()
         self._client = CoreClient(conf, settings.rpc_timeout)
-        self._heart = Heart(settings.heartbeat, self._client, self._wakeup)
+        self._heart = Heart(settings.heartbeat, settings.services, self._client, self._wakeup)
         self._backoff = Backoff(FIRST_PAUSE, settings.retry_max)
         self._server: oslo_messaging.RPCServer | None = None
         """Known once it listens: what has not found the broker yet cannot be stopped."""
@@ -48,11 +49,13 @@ class AgentProcess:
 
         :raises Conflict: when another process does this one's work, or another host has its name.
         :raises Denied: when the join token is not valid.
+        :raises Removed: when the host was removed; everything is taken down then.
         """
         self._settings.state_dir.open()
         try:
             identity = self._settings.state_dir.identity()
             known = identity is not None
+            self._refuse_removed(identity)
             identity = identity or self._join()
             if identity is not None:
                 self._serve(identity, known)
@@ -81,10 +84,29 @@ class AgentProcess:
                 return []
             self._client.identify(identity.id, identity.secret)
             if not teardown_only:
-                self._client.leave()
+                with contextlib.suppress(Removed):  # the answer to an earlier try was lost
+                    self._client.leave()
             return Worker(self._settings, identity, self._client, self._heart).teardown()
         finally:
             self._settings.state_dir.close()
+
+    def _refuse_removed(self, identity: HostIdentity | None) -> None:
+        """A removed host brings nothing up again, and joins anew only with another token."""
+        if not self._settings.state_dir.is_removed(self._token()):
+            return
+        if identity is not None:
+            Worker(self._settings, identity, self._client, self._heart).teardown()
+        raise Removed(
+            "this host was removed from its deployment, and everything was taken down. To let it "
+            "join anew, give it another token ([agent] token_file)"
+        )
+
+    def _token(self) -> str:
+        """The token that is in place; empty when there is none (any more)."""
+        try:
+            return self._settings.token()
+        except InvalidRequest:
+            return ""
 
     def _serve(self, identity: HostIdentity, known: bool) -> None:
         worker = Worker(self._settings, identity, self._client, self._heart)
@@ -130,29 +152,29 @@ class AgentProcess:
 
     def _loop(self, worker: Worker) -> None:
         reasons = {Reason.SYNC, Reason.REPORT}
-        retry_at = float("inf")
         resync_at = time.monotonic() + jittered(self._settings.resync)
         while Reason.STOP not in reasons:
+            retry_at = float("inf")
             try:
-                again = worker.work(Reason.RESYNC in reasons, Reason.REPORT in reasons)
+                again = worker.work(reasons)
                 self._backoff.reset()
-                retry_at = float("inf")
-                if again is not None:
-                    resync_at = min(resync_at, time.monotonic() + again)
             except Removed as exc:
                 LOG.warning("%s: everything is taken down", exc)
+                self._settings.state_dir.mark_removed(self._token())
                 worker.teardown()
-                return
+                raise
             except CnsmoError as exc:
                 pause = self._backoff.pause()
                 retry_at = time.monotonic() + pause
                 LOG.warning("%s Next try in %.1f s", _explained(exc), pause)
-                if Reason.RESYNC in reasons:
-                    worker.look_after()
-            reasons = self._wakeup.take(min(retry_at, resync_at))
+                again = worker.look_after() if reasons & {Reason.RESYNC, Reason.LOOK} else None
+            look_at = time.monotonic() + again if again is not None else float("inf")
+            reasons = self._wakeup.take(min(retry_at, resync_at, look_at))
             now = time.monotonic()
             if now >= retry_at:
                 reasons |= {Reason.SYNC, Reason.REPORT}
+            if now >= look_at:
+                reasons |= {Reason.LOOK}
             if now >= resync_at:
                 reasons |= {Reason.RESYNC}
                 resync_at = now + jittered(self._settings.resync)

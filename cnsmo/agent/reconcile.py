@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from oslo_log import log
 
 from cnsmo.agent.identity import StateDir
+from cnsmo.agent.wakeup import Backoff
 from cnsmo.model.errors import CnsmoError, Denied, Removed, Unavailable
 from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import MAX_REASON, AgentReport, Announcement
+from cnsmo.model.reading import read
 from cnsmo.model.resource import View, joined, member_kind
 from cnsmo.services import registry
 from cnsmo.services.base import Desired, Driver, NetworkService, Observation, System, Unit
@@ -20,6 +22,8 @@ from cnsmo.services.base import Desired, Driver, NetworkService, Observation, Sy
 LOG = log.getLogger(__name__)
 Announce = Callable[[Announcement], int]
 Withdraw = Callable[[str, str], None]
+TROUBLE_SECONDS, LONGEST_TROUBLE_SECONDS = 2.0, 60.0
+"""After a failure: how soon it is tried again, at first and at last."""
 
 
 @dataclasses.dataclass
@@ -61,6 +65,9 @@ class ServiceAgent:
         self._drivers: dict[tuple[str, str], Driver[Any]] = {}
         self._applied: dict[str, Desired] = {}
         self._repaired: list[str] = []
+        self._settled: Any = None
+        self._last: Outcome | None = None
+        self._trouble = Backoff(TROUBLE_SECONDS, LONGEST_TROUBLE_SECONDS)
 
     def announce(
         self, view: View, host: str, confirmed: int, announce: Announce, withdraw: Withdraw
@@ -70,7 +77,11 @@ class ServiceAgent:
         :raises Unavailable: when the core does not answer.
         """
         told = Announced()
-        units = {unit.name: unit for unit in self.service.units(view, host)}
+        try:
+            units = {unit.name: unit for unit in self.service.units(view, host)}
+        except Exception as exc:  # of a plugin; the other services shall not suffer
+            LOG.exception("%s %s", self._label, self.service.name)
+            return Announced(refused=[_unforeseen(exc)])
         for unit in units.values():
             try:
                 revision = self._announce(view, host, unit, confirmed, announce)
@@ -94,20 +105,20 @@ class ServiceAgent:
         driver = self._driver(unit.name, unit.driver)
         driver.check()
         body = driver.announce(unit)
-        if row is not None and self._says(row.body) == body and row.revision <= confirmed:
+        said = {} if row is None else self._plain(row.body)
+        if row is not None and said == self._plain(body) and row.revision <= confirmed:
             body = driver.announce(dataclasses.replace(unit, confirmed=True))
-        admitted = self.service.admitted(view, unit.name, host)
-        if row is not None and self._says(row.body) == body and admitted:
+        if said == self._plain(body) and self.service.admitted(view, unit.name, host):
             return 0
         wanted = self.service.compile(view, host).get(unit.name)
         if driver.prepares and row is None and wanted is not None:
             driver.apply(wanted)
         return announce(Announcement(service=self.service.name, instance=unit.name, body=body))
 
-    def _says(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The part of a member row that the host announced, without what the core added."""
-        fields = self.service.Announcement.model_fields
-        return {key: value for key, value in body.items() if key in fields and value is not None}
+    def _plain(self, body: dict[str, Any]) -> dict[str, Any]:
+        """What a host announced, in one form: without what the core added, or what says nothing."""
+        announced = read(self.service.Announcement, body)
+        return announced.model_dump(mode="json", exclude_none=True)
 
     def _owned(self, view: View, host: str) -> set[str]:
         """Instances that this host has announced itself to."""
@@ -117,13 +128,31 @@ class ServiceAgent:
             if row.name.rpartition("/")[2] == host
         }
 
-    def reconcile(self, view: View, host: str, problems: list[str]) -> Outcome:
+    def reconcile(
+        self, view: View, host: str, problems: list[str], thorough: bool = True
+    ) -> Outcome:
         """Compile, apply what differs, observe, and say where that leaves us.
 
-        problems: what already went wrong on the way (announcements that were refused).
+        problems: what already went wrong on the way (announcements that were refused). thorough:
+        look at what is really there, even when nothing else is desired than the last time.
         """
-        desired = self.service.compile(view, host)
-        units = {(unit.name, unit.driver) for unit in self.service.units(view, host)}
+        try:
+            desired = self.service.compile(view, host)
+            units = {(unit.name, unit.driver) for unit in self.service.units(view, host)}
+        except Exception as exc:  # of a plugin; the other services shall not suffer
+            LOG.exception("%s %s", self._label, self.service.name)
+            return Outcome(State.ERROR, _unforeseen(exc), {}, applied=False)
+        situation = (desired, units, problems)
+        if not thorough and self._last is not None and self._settled == situation:
+            return self._last
+        outcome = self._reconcile(desired, units, problems)
+        calm = outcome.applied and outcome.again is None and not outcome.repaired
+        self._settled, self._last = situation, outcome if calm else None
+        return outcome
+
+    def _reconcile(
+        self, desired: Mapping[str, Desired], units: set[tuple[str, str]], problems: list[str]
+    ) -> Outcome:
         kept = units | {(name, wanted.driver) for name, wanted in desired.items()}
         failures = list(problems) + self._remove_all_but(kept)
         doubts: list[str] = []
@@ -145,13 +174,18 @@ class ServiceAgent:
         waiting = sorted({name for name, _driver in units} - set(placed))
         state, reason = _standing(failures, doubts, waiting)
         repaired, self._repaired = self._repaired, []
+        wishes = [found.again for found in seen.values() if found.again is not None]
+        if failures:
+            wishes.append(self._trouble.pause())
+        else:
+            self._trouble.reset()
         return Outcome(
             state,
             reason,
             observation={name: dict(found.detail) for name, found in seen.items()},
             applied=not failures,
             repaired=repaired,
-            again=min((found.again for found in seen.values() if found.again), default=None),
+            again=min(wishes, default=None),
         )
 
     def _converge(self, name: str, wanted: Desired) -> Observation:
@@ -177,6 +211,8 @@ class ServiceAgent:
         failures = []
         made = {*self._state_dir.units(self.service.name), *self._drivers}
         for name, driver in sorted(made - kept):
+            if not self._replaceable(name, kept):
+                continue  # what cannot work here does not replace what does
             try:
                 self._driver(name, driver).remove()
             except CnsmoError as exc:
@@ -190,6 +226,16 @@ class ServiceAgent:
             self._drivers.pop((name, driver), None)
             self._applied.pop(name, None)
         return failures
+
+    def _replaceable(self, unit: str, kept: set[tuple[str, str]]) -> bool:
+        """Whether the driver that takes a unit over, if one does, has what it needs."""
+        try:
+            for name, driver in kept:
+                if name == unit:
+                    self._driver(name, driver).check()
+        except CnsmoError:
+            return False
+        return True
 
     def remove(self) -> list[str]:
         """Take everything of this service away from the host.

@@ -102,7 +102,7 @@ class LocalSystem:
         """Whether that process runs that program; guards against reused process ids."""
         self._reap()
         shown = self.run("cat", f"/proc/{pid}/cmdline", ok=(0, 1)).stdout
-        return bool(shown) and Path(shown.split("\0")[0]).name == Path(program).name
+        return _runs(shown, program)
 
     def stop(self, pid: int, program: str, timeout: float = 5.0) -> None:
         """End a daemon, by force after timeout seconds; returns when it is gone."""
@@ -133,16 +133,23 @@ class LocalSystem:
 
 
 def _inner_pid(child: subprocess.Popen[bytes], program: str) -> int:
-    """Process id, inside its namespace, of what nsenter forked."""
+    """Process id, inside its namespace, of what nsenter forked, once it runs the program."""
     until = time.monotonic() + SPAWN_SECONDS
     children = Path(f"/proc/{child.pid}/task/{child.pid}/children")
     while time.monotonic() < until and child.poll() is None:
         for outer in _words(children):
+            if not _runs("\n".join(_lines(Path(f"/proc/{outer}/cmdline"))), program):
+                continue
             for line in _lines(Path(f"/proc/{outer}/status")):
                 if line.startswith("NSpid:"):
                     return int(line.split()[-1])
-        time.sleep(0.002)  # the kernel has no event for "has forked" without ptrace
+        time.sleep(0.002)  # the kernel has no event for "has forked and executed" without ptrace
     raise ProgramError(f"{program} did not start in its namespace")
+
+
+def _runs(cmdline: str, program: str) -> bool:
+    """Whether a process with that command line, as /proc shows it, runs the program."""
+    return bool(cmdline) and Path(cmdline.split("\0")[0]).name == Path(program).name
 
 
 def _words(path: Path) -> list[str]:

@@ -15,7 +15,9 @@ class Reason(enum.Enum):
     SYNC = enum.auto()
     """The core has, or may have, something new."""
     RESYNC = enum.auto()
-    """Time to look at what is really there."""
+    """Time to look at everything anew, this host's facts too."""
+    LOOK = enum.auto()
+    """A driver wants to look at what is really there: something is under way."""
     REPORT = enum.auto()
     """The core forgot, or wants to see, how things stand."""
     STOP = enum.auto()

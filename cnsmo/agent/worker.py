@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from oslo_log import log
 
@@ -12,7 +12,9 @@ from cnsmo.agent.heartbeat import Heart
 from cnsmo.agent.identity import HostIdentity
 from cnsmo.agent.reconcile import Outcome, ServiceAgent, report_of
 from cnsmo.agent.settings import Settings
+from cnsmo.agent.wakeup import Reason
 from cnsmo.bus.clients import CoreClient
+from cnsmo.model.errors import CnsmoError, Denied, Removed, Unavailable
 from cnsmo.model.lifecycle import State
 from cnsmo.model.resource import AGENT, HOST, Changes, View, joined, member_kind
 from cnsmo.services import registry
@@ -44,6 +46,7 @@ class Worker:
         self._reported: dict[str, tuple[State, str]] = {}
         self._told_facts = False
         self._disk_trouble = ""
+        self._refused: dict[str, list[str]] = {}
 
     def return_from_disk(self) -> None:
         """Bring the last known state in force before anybody is asked."""
@@ -54,30 +57,46 @@ class Worker:
             )  # fmt: skip
             self.look_after()
 
-    def look_after(self) -> None:
-        """Keep the host equal to the last known state, without the core."""
+    def look_after(self) -> float | None:
+        """Keep the host equal to the last known state, without the core.
+
+        :return: seconds after which a driver wants to look again, if one does.
+        """
+        view, again = self._replica.view(), []
         for agent in self._agents:
-            outcome = self._reconcile(agent, self._replica.view(), [])
+            outcome = self._reconcile(agent, view, [], thorough=True)
             if outcome is not None and outcome.reason:
                 LOG.warning("%s: %s: %s", agent.service.name, outcome.state, outcome.reason)
+            if outcome is not None and outcome.again is not None:
+                again.append(outcome.again)
+        return min(again, default=None)
 
-    def work(self, resync: bool, report: bool) -> float | None:
-        """One round with the core. resync: look at what is really there, even if nothing is new;
-        report: say how things stand, even if they stand as before.
+    def work(self, reasons: Collection[Reason]) -> float | None:
+        """One round with the core: tell, fetch, announce, reconcile, report.
+
+        Rows that only tell how other agents stand do not make anybody announce or look anew.
 
         :return: seconds after which a driver wants to look again, if one does.
         :raises CnsmoError: what the core answered, or that it does not.
         """
-        self._tell_facts(resync)
+        self._tell_facts(Reason.RESYNC in reasons)
         changes = self._fetch()
+        declared = any(row.kind != AGENT for row in changes.rows)
+        thorough = bool(set(reasons) & {Reason.RESYNC, Reason.LOOK, Reason.REPORT})
         again: list[float] = []
-        if changes.rows or resync or report or self._behind():
-            refused = self._announce()
-            for agent in self._agents:
-                outcome = self._serve(agent, refused.get(agent.service.name, []), report)
-                if outcome is not None and outcome.again is not None:
-                    again.append(outcome.again)
-        if not changes.rows or any(row.kind != AGENT for row in changes.rows):
+        if changes.rows or thorough or self._behind():
+            if declared or thorough:
+                self._refused = self._announce()
+            view = self._replica.view()
+            outcomes = [
+                (agent, self._reconcile(agent, view, self._refusals(agent), thorough))
+                for agent in self._agents
+            ]
+            for agent, outcome in outcomes:
+                if outcome is not None:
+                    self._tell(agent.service.name, outcome, Reason.REPORT in reasons)
+                    again += [] if outcome.again is None else [outcome.again]
+        if declared or not changes.rows:
             self._heart.beat()
         return min(again, default=None)
 
@@ -116,13 +135,19 @@ class Worker:
         self._replica.update(changes)
         if any(row.kind != AGENT for row in changes.rows) or self._disk_trouble:
             self._save()
-        own = [
-            row.revision
+        view = self._replica.view()
+        announced = {
+            agent.service.name: max(
+                (
+                    row.revision
+                    for row in view.rows(member_kind(agent.service.name))
+                    if row.name.endswith(joined("", self._host))
+                ),
+                default=0,
+            )
             for agent in self._agents
-            for row in self._replica.view().rows(member_kind(agent.service.name))
-            if row.name.endswith(joined("", self._host))
-        ]
-        self._heart.knows(self._replica.revision, max(own, default=0))
+        }
+        self._heart.knows(self._replica.revision, announced)
         return changes
 
     def _save(self) -> None:
@@ -144,7 +169,7 @@ class Worker:
             told = agent.announce(
                 self._replica.view(),
                 self._host,
-                self._heart.confirmed,
+                self._heart.confirmed.get(agent.service.name, 0),
                 self._client.announce,
                 self._client.withdraw,
             )
@@ -154,30 +179,37 @@ class Worker:
             self._fetch()
         return refused
 
-    def _serve(self, agent: ServiceAgent, refused: list[str], report: bool) -> Outcome | None:
-        """Reconcile one service, and report when it stands differently, or was asked for."""
-        name = agent.service.name
-        outcome = self._reconcile(agent, self._replica.view(), refused)
-        if outcome is None:
-            return None
+    def _refusals(self, agent: ServiceAgent) -> list[str]:
+        return self._refused.get(agent.service.name, [])
+
+    def _tell(self, service: str, outcome: Outcome, asked: bool) -> None:
+        """Report when a service stands differently than was said last, or when asked to."""
         if outcome.repaired:
             told = "drift was repaired: " + "; ".join(outcome.repaired[:5])
-            self._report(name, dataclasses.replace(outcome, state=State.DEGRADED, reason=told))
-        if report or self._reported.get(name) != (outcome.state, outcome.reason):
-            self._report(name, outcome)
-        return outcome
+            self._report(service, dataclasses.replace(outcome, state=State.DEGRADED, reason=told))
+        if asked or self._reported.get(service) != (outcome.state, outcome.reason):
+            self._report(service, outcome)
 
-    def _reconcile(self, agent: ServiceAgent, view: View, refused: Sequence[str]) -> Outcome | None:
+    def _reconcile(
+        self, agent: ServiceAgent, view: View, refused: Sequence[str], thorough: bool
+    ) -> Outcome | None:
         """None when nothing is known yet: then nothing is touched."""
         if view.revision == 0:
             return None
-        outcome = agent.reconcile(view, self._host, list(refused))
+        outcome = agent.reconcile(view, self._host, list(refused), thorough)
         if outcome.applied:
             self._heart.applied(agent.service.name, view.revision)
         if self._disk_trouble and outcome.state is State.READY:
-            outcome.state, outcome.reason = State.DEGRADED, self._disk_trouble
+            return dataclasses.replace(outcome, state=State.DEGRADED, reason=self._disk_trouble)
         return outcome
 
     def _report(self, service: str, outcome: Outcome) -> None:
-        self._client.report(report_of(service, outcome, self._heart.applied_revision(service)))
+        """Report one service; what the core does not take of it must not stop the others."""
+        revision = self._heart.applied_revision(service)
+        try:
+            self._client.report(report_of(service, outcome, revision))
+        except (Unavailable, Removed, Denied):
+            raise
+        except CnsmoError as exc:
+            LOG.warning("%s: the core does not take the report: %s", service, exc)
         self._reported[service] = (outcome.state, outcome.reason)

@@ -11,12 +11,13 @@ import oslo_messaging
 from kombu.exceptions import OperationalError
 from oslo_config import cfg
 from oslo_messaging.exceptions import MessageUndeliverable
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from cnsmo.bus import transport
 from cnsmo.bus.envelope import opened
 from cnsmo.model import messages as msg
 from cnsmo.model.errors import CnsmoError, Unavailable
+from cnsmo.model.reading import read
 from cnsmo.model.resource import Changes, Row
 
 M = TypeVar("M", bound=BaseModel)
@@ -66,11 +67,16 @@ class _Client:
 
 
 def _as(model: type[M], value: Any) -> M:
-    return model.model_validate(value)
+    try:
+        return read(model, value)
+    except ValidationError as exc:
+        raise CnsmoError(
+            f"the core's answer is no {model.__name__}: is it of the same release as this program?"
+        ) from exc
 
 
 def _all(model: type[M], values: list[Any]) -> list[M]:
-    return [model.model_validate(value) for value in values]
+    return [_as(model, value) for value in values]
 
 
 class CoreClient(_Client):
@@ -154,7 +160,7 @@ class OperatorClient(_Client):
         return _as(msg.DeploymentStatus, self._call("deployment_show", name=name))
 
     def deployment_delete(self, name: str) -> None:
-        """Forget a deployment; its hosts take everything down at their next sync."""
+        """Forget a deployment that has no hosts (any more)."""
         self._call("deployment_delete", name=name)
 
     def deployment_export(self, name: str) -> str:
@@ -201,7 +207,7 @@ class OperatorClient(_Client):
     def member_list(self, deployment: str, service: str, instance: str) -> dict[str, Row]:
         """What hosts announced to an instance, by host."""
         found = self._call("member_list", deployment=deployment, service=service, instance=instance)
-        return {host: Row.model_validate(row) for host, row in found.items()}
+        return {host: _as(Row, row) for host, row in found.items()}
 
     def service_delete(self, deployment: str, service: str, instance: str) -> int:
         """Remove a declared instance; the revision that holds it."""

@@ -27,7 +27,6 @@ def answers(method: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
     What is not wrapped so cannot be called.
     """
 
-    @oslo_messaging.expose
     @functools.wraps(method)
     def wrapped(self: Any, ctxt: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         try:
@@ -46,7 +45,8 @@ def answers(method: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
         except Exception:  # noqa: BLE001  # reported under a number, by _incident
             return _incident(method.__name__)
 
-    return wrapped
+    exposed: Callable[..., dict[str, Any]] = oslo_messaging.expose(wrapped)
+    return exposed
 
 
 def opened(answer: Any) -> Any:

@@ -32,6 +32,11 @@ NOBODY_TOPIC = "cnsmo-nobody"
 
 BAD_URL = "[bus] url leads to no broker: write rabbit://USER:PASSWORD@HOST:5672/VHOST"
 """Without the URL itself, which holds the password."""
+BAD_URL_ERRORS = (
+    oslo_messaging.InvalidTransportURL,
+    oslo_messaging.DriverLoadFailure,
+    ValueError,
+)
 RETRIES = 2
 """Tries to reach the broker within one call; who called decides what comes after."""
 IN_PROCESS_OPTIONS = {"heartbeat_timeout_threshold": "0", "rpc_conn_pool_size": "1000"}
@@ -126,7 +131,7 @@ class _Search:
 
     def run(self, conf: cfg.ConfigOpts) -> None:
         target = oslo_messaging.Target(topic=NOBODY_TOPIC, exchange=EXCHANGE)
-        # retry: what this leaves in the pool must not hold up whoever gets it when the broker is lost.
+        # retry: the connection that this leaves in the pool gives up, too, when the broker is lost.
         nobody = oslo_messaging.get_rpc_client(calls(conf), target, timeout=0.001, retry=RETRIES)
         try:
             nobody.call({}, "hello")
@@ -149,7 +154,7 @@ def _opened(
                 url = oslo_messaging.TransportURL.parse(conf, conf.bus.url)
                 url.query.update(IN_PROCESS_OPTIONS if is_in_process(conf) else options)
                 _OPEN[key] = make(conf, url=url)
-            except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure) as exc:
+            except BAD_URL_ERRORS as exc:
                 raise InvalidRequest(BAD_URL) from exc
         return _OPEN[key]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How our daemons end when something is wrong: one line on stderr, and an exit code that says it."""
+"""How our daemons end when something is wrong: one line on stderr, and an exit code for it."""
 
 from __future__ import annotations
 

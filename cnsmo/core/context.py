@@ -15,7 +15,7 @@ from cnsmo.bus.events import Announcer
 from cnsmo.core.hints import Hinter
 from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import EventMessage
-from cnsmo.model.resource import AGENT, Row
+from cnsmo.model.resource import AGENT, HOST, Row
 from cnsmo.state.identities import Identities
 from cnsmo.state.liveness import Liveness
 from cnsmo.state.store import Store, Written
@@ -70,10 +70,14 @@ def event_of(deployment: str, row: Row) -> EventMessage:
         host, _slash, service = row.name.partition("/")
         state = State.LEFT if row.deleted else State(row.body["state"])
         kind, message = f"agent.{state}", str(row.body.get("reason", ""))
-    elif row.kind == "host":
+    elif row.kind == HOST:
         host = row.name
         kind = "host.removed" if row.deleted else "host.announced"
         message = ", ".join(row.body.get("groups", []))
+    elif row.kind.endswith(".member"):
+        service = row.kind.removesuffix(".member")
+        message, _slash, host = row.name.rpartition("/")
+        kind = f"{row.kind}.{'removed' if row.deleted else 'declared'}"
     else:
         service, message = row.kind, row.name
         kind = f"{row.kind}.{'removed' if row.deleted else 'declared'}"

@@ -13,7 +13,8 @@ from cnsmo.core.context import Core
 from cnsmo.model import messages as msg
 from cnsmo.model.errors import InvalidRequest, NotAdmitted, NotFound
 from cnsmo.model.host import HostFacts
-from cnsmo.model.lifecycle import State, may_follow
+from cnsmo.model.lifecycle import WORKING, State, may_follow
+from cnsmo.model.reading import read
 from cnsmo.model.resource import AGENT, CORE, HOST, Changes, joined, member_kind
 from cnsmo.services import registry
 from cnsmo.services.base import Refused
@@ -50,10 +51,9 @@ class Membership:
                 groups = tokens.use(writer, request.token)
                 issued = identities.issue(writer, request.host, request.nonce)
             writer.put(HOST, request.host, _host_body(issued.id, groups, request.facts), owner=CORE)
-            for service in request.services:
-                registry.service(service)
+            for service in set(request.services) & set(registry.services()):
                 self._core.liveness.observed(
-                    writer.connection, writer.deployment_id, request.host, service, 0, None
+                    writer.connection, writer.deployment_id, request.host, service, 0, False, None
                 )
                 transition(writer, request.host, service, State.JOINING, "", issued.id)
             return msg.JoinAnswer(
@@ -105,9 +105,7 @@ class Membership:
             host = view.hosts.get(who.host)
             if spec is None or host is None:
                 raise NotFound(f"{service.name} {announcement.instance} is not declared (any more)")
-            if not service.concerns(
-                announcement.instance, service.Spec.model_validate(spec.body), host
-            ):
+            if not service.concerns(announcement.instance, read(service.Spec, spec.body), host):
                 raise NotAdmitted(
                     f"{who.host} is not a member of {service.name} {announcement.instance}"
                 )
@@ -147,6 +145,7 @@ class Membership:
                 who.host,
                 report.service,
                 report.applied_revision,
+                report.state in WORKING,
                 report.observation,
             )
             transition(writer, who.host, report.service, report.state, report.reason, who.id)
@@ -158,12 +157,10 @@ class Membership:
         core = self._core
         forgotten = core.liveness.beat(who.deployment_id, who.host, beat.applied)
         forgotten += self._said_down(who, beat)
-        head, confirmed, looked = core.liveness.head_and_confirmed(
-            who.deployment_id, core.alive_within
-        )
+        head, looked = core.liveness.head(who.deployment_id)
         return msg.HeartbeatAnswer(
             head=head,
-            confirmed=confirmed,
+            confirmed=core.liveness.confirmed(who.deployment_id, core.alive_within),
             observe_at=looked,
             forgotten=sorted(set(forgotten)),
         )

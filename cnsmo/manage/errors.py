@@ -16,6 +16,7 @@ EXIT_CODES = {
     7: "the core, the broker or the database does not answer; trying again may help",
     8: "the database needs 'cnsmo-manage db upgrade'",
     9: "what was waited for did not happen: some host is in error, or time ran out",
+    10: "this host was removed from its deployment (cnsmo-agent)",
     130: "interrupted (Ctrl-C)",
     141: "the reader of the output went away",
 }

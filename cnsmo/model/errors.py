@@ -69,7 +69,7 @@ class Removed(CnsmoError):
     """The caller proved to be a host that was removed: it has to take everything down."""
 
     code = "removed"
-    exit_code = 6
+    exit_code = 10
 
 
 class NotAdmitted(CnsmoError):

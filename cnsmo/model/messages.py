@@ -6,11 +6,11 @@ from __future__ import annotations
 import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cnsmo.model.host import HostFacts
 from cnsmo.model.lifecycle import State
-from cnsmo.model.names import GrantedGroup, Label
+from cnsmo.model.names import GrantedGroup, Label, printable
 
 MAX_REASON = 500
 """Characters of a reason; the rest is cut."""
@@ -60,7 +60,7 @@ class AgentReport(Message):
 
     service: Label
     state: State
-    reason: Annotated[str, Field(max_length=MAX_REASON)] = ""
+    reason: Annotated[str, Field(max_length=MAX_REASON), AfterValidator(printable)] = ""
     applied_revision: Revision
     observation: dict[str, Any] | None = None
     """What the driver saw; only when the core asked for it, or the state changed."""
@@ -69,20 +69,20 @@ class AgentReport(Message):
 class Heartbeat(Message):
     """A sign of life for the agents of one process: service -> applied revision."""
 
-    applied: dict[Label, Revision]
+    applied: Annotated[dict[Label, Revision], Field(max_length=32)]
 
 
 class HeartbeatAnswer(Message):
     """What the agent may have missed.
 
-    ``head``: the deployment's revision. ``confirmed``: the revision that every agent of the
-    deployment that is not down has applied. ``observe_at``: an operator wants observations that
+    ``head``: the deployment's revision. ``confirmed``: by service, the revision that all its
+    agents that live and work have applied. ``observe_at``: an operator wants observations that
     are not older than that, by the core's clock. ``forgotten``: services whose state the core does
     not have: report again.
     """
 
     head: int
-    confirmed: int
+    confirmed: dict[str, int]
     observe_at: datetime.datetime | None = None
     forgotten: list[str] = []
 

@@ -14,6 +14,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+MIN_PREFIX = {4: 8, 6: 16}
+"""The largest network that a host's interface may be in, by IP version."""
 ALL = "all"
 """The reserved group that every host belongs to."""
 
@@ -51,6 +53,11 @@ def _text(value: Any) -> Any:
     return value
 
 
+def printable(text: str) -> str:
+    """The text without what could play tricks on a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 def check_network(value: str) -> str:
     """Return the canonical form of a network in CIDR notation; host bits are an error."""
     try:
@@ -69,8 +76,13 @@ def check_network(value: str) -> str:
 
 
 def check_interface(value: str) -> str:
-    """Return the canonical form of an address with its prefix length, as 10.1.0.5/24."""
-    return str(ipaddress.ip_interface(value))
+    """Return the canonical form of a host's address with its prefix length, as 10.1.0.5/24."""
+    found = ipaddress.ip_interface(value)
+    if found.ip.is_loopback or found.ip.is_multicast or found.ip.is_unspecified:
+        raise ValueError(f"{value} is no address of a host")
+    if found.network.prefixlen < MIN_PREFIX[found.version]:
+        raise ValueError(f"{value} claims a network that is too large to be a host's own")
+    return str(found)
 
 
 def check_address(value: str) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cnsmo.model.host import Host
 from cnsmo.model.names import ALL
+from cnsmo.model.reading import read
 
 HOST = "host"
 """Kind of the rows that the core writes about hosts; their name is the host's."""
@@ -107,7 +108,9 @@ class View:
     def hosts(self) -> dict[str, Host]:
         """All hosts by name, in the order of their names."""
         if self._hosts is None:
-            self._hosts = {row.name: Host(name=row.name, **row.body) for row in self.rows(HOST)}
+            self._hosts = {
+                row.name: read(Host, {**row.body, "name": row.name}) for row in self.rows(HOST)
+            }
         return self._hosts
 
     @property

@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from cnsmo.model.host import Host
 from cnsmo.model.messages import Problem
+from cnsmo.model.reading import read
 from cnsmo.model.resource import View, joined, member_kind
 from cnsmo.model.suggest import did_you_mean
 
@@ -218,7 +219,7 @@ def mistake(key: str, message: str, remedy: str = "") -> PydanticCustomError:
 
 def specs(service: NetworkService, view: View) -> dict[str, Any]:
     """All instances of a service in a view, parsed, by name."""
-    return {row.name: service.Spec.model_validate(row.body) for row in view.rows(service.name)}
+    return {row.name: read(service.Spec, row.body) for row in view.rows(service.name)}
 
 
 def unknown_groups(view: View, path: str, groups: Iterable[str]) -> list[Problem]:

@@ -43,7 +43,7 @@ class Liveness:
             return [
                 service
                 for service, revision in sorted(applied.items())
-                if not self._touch(connection, deployment_id, host, service, revision, None)
+                if not self._touch(connection, deployment_id, host, service, revision, {})
             ]
 
     def observed(
@@ -53,10 +53,17 @@ class Liveness:
         host: str,
         service: str,
         revision: int,
+        working: bool,
         observation: dict[str, Any] | None,
     ) -> None:
-        """Record a report of an agent, whether it is known already or not."""
-        if not self._touch(connection, deployment_id, host, service, revision, observation):
+        """Record a report of an agent, whether it is known already or not.
+
+        working: whether others should wait for what it has applied.
+        """
+        values: dict[str, Any] = {"working": working}
+        if observation is not None:
+            values |= {"observation": observation, "observed_at": utc_now()}
+        if not self._touch(connection, deployment_id, host, service, revision, values):
             connection.execute(
                 sa.insert(AGENTS).values(
                     deployment_id=deployment_id,
@@ -64,8 +71,7 @@ class Liveness:
                     service=service,
                     applied_revision=revision,
                     heartbeat_at=utc_now(),
-                    observation=observation,
-                    observed_at=utc_now() if observation is not None else None,
+                    **values,
                 )
             )
 
@@ -76,11 +82,8 @@ class Liveness:
         host: str,
         service: str,
         revision: int,
-        observation: dict[str, Any] | None,
+        more: Mapping[str, Any],
     ) -> bool:
-        values: dict[str, Any] = {"applied_revision": revision, "heartbeat_at": utc_now()}
-        if observation is not None:
-            values |= {"observation": observation, "observed_at": utc_now()}
         done = connection.execute(
             sa.update(AGENTS)
             .where(
@@ -88,7 +91,7 @@ class Liveness:
                 AGENTS.c.host == host,
                 AGENTS.c.service == service,
             )
-            .values(**values)
+            .values(applied_revision=revision, heartbeat_at=utc_now(), **more)
         )
         return bool(done.rowcount)
 
@@ -120,21 +123,28 @@ class Liveness:
         with transaction(self._store.engine) as connection:
             return [(row.name, row.host, row.service) for row in connection.execute(query)]
 
-    def head_and_confirmed(
-        self, deployment_id: int, alive_within: datetime.timedelta
-    ) -> tuple[int, int, datetime.datetime | None]:
-        """The head revision, the one that every living agent applied, and when operators looked."""
-        living = sa.and_(
-            AGENTS.c.deployment_id == deployment_id,
-            AGENTS.c.heartbeat_at >= utc_now() - alive_within,
-        )
-        slowest = sa.select(sa.func.min(AGENTS.c.applied_revision)).where(living).scalar_subquery()
-        query = sa.select(DEPLOYMENTS.c.revision, DEPLOYMENTS.c.observe_at, slowest).where(
+    def head(self, deployment_id: int) -> tuple[int, datetime.datetime | None]:
+        """The head revision, and when operators last looked."""
+        query = sa.select(DEPLOYMENTS.c.revision, DEPLOYMENTS.c.observe_at).where(
             DEPLOYMENTS.c.id == deployment_id
         )
         with transaction(self._store.engine) as connection:
-            head, looked, confirmed = connection.execute(query).one()
-        return head, confirmed or 0, aware(looked) if looked else None
+            revision, looked = connection.execute(query).one()
+        return revision, aware(looked) if looked else None
+
+    def confirmed(self, deployment_id: int, alive_within: datetime.timedelta) -> dict[str, int]:
+        """By service: the revision that all its agents that live and work have applied."""
+        query = (
+            sa.select(AGENTS.c.service, sa.func.min(AGENTS.c.applied_revision))
+            .where(
+                AGENTS.c.deployment_id == deployment_id,
+                AGENTS.c.heartbeat_at >= utc_now() - alive_within,
+                AGENTS.c.working.is_(True),
+            )
+            .group_by(AGENTS.c.service)
+        )
+        with transaction(self._store.engine) as connection:
+            return {record.service: record[1] for record in connection.execute(query)}
 
     def look(self, deployment: str) -> None:
         """Note that an operator wants fresh observations from now on."""

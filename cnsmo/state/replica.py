@@ -41,16 +41,20 @@ class Replica:
         self.revision = 0
         self.saved_revision = 0
         self._rows: dict[tuple[str, str], Row] = {}
+        self._view: View | None = None
 
     def view(self) -> View:
         """The rows as everything is computed from them."""
-        return View(self.deployment, self.revision, self._rows.values())
+        if self._view is None:
+            self._view = View(self.deployment, self.revision, self._rows.values())
+        return self._view
 
     def update(self, changes: Changes) -> bool:
         """Take in what changed. Old news is ignored unless it is a snapshot.
 
         :return: whether the replica is different now.
         """
+        self._view = None
         if changes.snapshot:
             self._rows = {}
         elif changes.head <= self.revision:
@@ -92,6 +96,7 @@ class Replica:
             os.replace(self.path, aside)
             LOG.warning("%s; it is set aside as %s and fetched anew", exc, aside)
             return False
+        self._view = None
         self._rows = {(row.kind, row.name): row for row in content.rows}
         self.revision = self.saved_revision = content.revision
         return True
@@ -137,7 +142,12 @@ def write_file(path: Path, text: str) -> None:
     except OSError:
         draft.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make what was named in a directory last through a power cut."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:

@@ -84,13 +84,17 @@ AGENTS = sa.Table(
     _deployment(primary_key=True),
     sa.Column("host", sa.String(63), primary_key=True),
     sa.Column("service", sa.String(63), primary_key=True),
+    sa.Column("working", sa.Boolean(create_constraint=False), nullable=False),
     sa.Column("applied_revision", sa.BigInteger, nullable=False),
     sa.Column("heartbeat_at", TIME, nullable=False),
     sa.Column("observation", sa.JSON, nullable=True),
     sa.Column("observed_at", TIME, nullable=True),
     **MYSQL,
 )
-"""What is frequent and nobody compiles from; an agent's state is a row of RESOURCES."""
+"""What is frequent and nobody compiles from; an agent's state is a row of RESOURCES.
+
+``working``: whether others should wait for what the agent has applied.
+"""
 
 JOIN_TOKENS = sa.Table(
     "join_tokens",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from cnsmo.model.host import Host
 from cnsmo.model.lifecycle import GONE, State
 from cnsmo.model.names import ALL
+from cnsmo.model.reading import read
 from cnsmo.model.resource import AGENT, View, joined
 from cnsmo.services.vpn.admit import usable
 from cnsmo.services.vpn.desired import Peer, VpnDesired
@@ -78,7 +79,7 @@ class _Scene:
     def of(cls, view: View, name: str, spec: VpnSpec) -> _Scene:
         members = {}
         for host, row in view.members("vpn", name).items():
-            member = VpnMember.model_validate(row.body)
+            member = read(VpnMember, row.body)
             known = view.hosts.get(host)
             if known is not None and belongs(spec, known) and fits(spec, member):
                 members[host] = member

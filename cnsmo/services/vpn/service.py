@@ -13,9 +13,10 @@ from pydantic import BaseModel, ValidationError
 from cnsmo.model.host import Host
 from cnsmo.model.lifecycle import WORKING, State
 from cnsmo.model.messages import Problem
+from cnsmo.model.reading import read
 from cnsmo.model.resource import AGENT, View, joined, member_kind, renewal_kind
 from cnsmo.services import registry
-from cnsmo.services.base import Desired, NetworkService, Unit, specs, unknown_groups
+from cnsmo.services.base import Desired, NetworkService, Refused, Unit, specs, unknown_groups
 from cnsmo.services.vpn.admit import allocate
 from cnsmo.services.vpn.compile import belongs, compile_vpn, fits
 from cnsmo.services.vpn.driver import VpnDriver
@@ -66,6 +67,7 @@ class VpnService(NetworkService):
 
     def admit(self, view: View, instance: str, host: str, announced: BaseModel) -> dict[str, Any]:
         spec = specs(self, view)[instance]
+        _refuse_anothers_key(view, instance, host, announced)
         addresses = allocate(view, instance, host, spec)
         member = VpnMember(addresses=addresses, **announced.model_dump())
         return member.model_dump(mode="json", exclude_none=True)
@@ -73,7 +75,7 @@ class VpnService(NetworkService):
     def admitted(self, view: View, instance: str, host: str) -> bool:
         row = view.get(member_kind(self.name), joined(instance, host))
         spec = specs(self, view).get(instance)
-        return bool(row and spec and fits(spec, VpnMember.model_validate(row.body)))
+        return bool(row and spec and fits(spec, read(VpnMember, row.body)))
 
     def compile(self, view: View, host: str) -> Mapping[str, Desired]:
         me = view.hosts.get(host)
@@ -85,6 +87,25 @@ class VpnService(NetworkService):
             if belongs(spec, me)
         }
         return {name: desired for name, desired in made.items() if desired is not None}
+
+
+def _refuse_anothers_key(view: View, instance: str, host: str, announced: BaseModel) -> None:
+    """Two members with one key (a copied disk, or a thief) would cut everybody off.
+
+    :raises Refused: naming the other.
+    """
+    mine = _keys(announced.model_dump())
+    for other, member in view.members("vpn", instance).items():
+        if other != host and mine & _keys(member.body):
+            raise Refused(
+                f"VPN {instance}: {other} has announced the same key (a copied disk?): remove the "
+                "directory 'units' below this host's [agent] state_dir and restart its agent"
+            )
+
+
+def _keys(body: Mapping[str, Any]) -> set[str]:
+    names = ("public_key", "next_public_key", "fingerprint", "next_fingerprint")
+    return {body[name] for name in names if body.get(name)}
 
 
 def _generation(view: View, name: str, host: str) -> int:

@@ -60,8 +60,7 @@ def problems(desired: VpnDesired, plan: Plan, answer: Answer | None, last_words:
     if answer is None:
         found.append("openvpn does not answer")
     elif plan.hub is not None and answer.state.name != CONNECTED:
-        said = f" (log: {last_words})" if last_words else ""
-        found.append(f"not connected to the hub {plan.hub}: {answer.state.name}{said}")
+        found.append(f"not connected to the hub {plan.hub}")
     return found
 
 

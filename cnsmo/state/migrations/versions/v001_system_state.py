@@ -63,6 +63,7 @@ def upgrade() -> None:
         _deployment("agents"),
         sa.Column("host", sa.String(63), nullable=False),
         sa.Column("service", sa.String(63), nullable=False),
+        sa.Column("working", sa.Boolean(create_constraint=False), nullable=False),
         sa.Column("applied_revision", sa.BigInteger, nullable=False),
         sa.Column("heartbeat_at", TIME, nullable=False),
         sa.Column("observation", sa.JSON, nullable=True),
