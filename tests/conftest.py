@@ -91,5 +91,5 @@ def thread() -> Iterator[Callable[..., threading.Thread]]:
 
     yield start
     for made in started:
-        made.join(15)
+        made.join(30)
         assert not made.is_alive(), f"{made} does not end"

@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], timeout: float = 10.0, what: str = "") -> T:
+def eventually(look: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
     """The first true answer of ``look``; fails after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while True:

@@ -37,8 +37,9 @@ BAD_URL_ERRORS = (
     oslo_messaging.DriverLoadFailure,
     ValueError,
 )
-RETRIES = 2
-"""Tries to reach the broker within one call; who called decides what comes after."""
+RETRIES = 1
+"""Tries to reach the broker anew within one call: its connection may be an old one, from before a
+restart of the broker. Who called decides what comes after."""
 IN_PROCESS_OPTIONS = {"heartbeat_timeout_threshold": "0", "rpc_conn_pool_size": "1000"}
 """Nothing to keep alive, and as many connections as there are agents in the process."""
 LISTENING_OPTIONS = {"amqp_auto_delete": "true", "rabbit_quorum_queue": "false"}

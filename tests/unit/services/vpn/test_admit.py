@@ -176,3 +176,36 @@ def test_a_member_row_counts_while_it_fits_the_spec(
 def test_without_a_row_or_a_spec_nobody_is_admitted() -> None:
     assert not VPN.admitted(view([host("web1"), instance()]), "backbone", "web1")
     assert not VPN.admitted(view([member("web1", "10.66.0.1")]), "backbone", "web1")
+
+
+KEY = "HmnHWRzKdUdqpRQkN6l98YPO0CYhwPepECFk3z/Bv0Q="
+OTHER_KEY = "RRCCwaSA5A36sQi9oQT3s36Tlt4c02dcO57mNj0ZB3Y="
+
+
+@pytest.mark.parametrize("theirs", ["public_key", "next_public_key"])
+@pytest.mark.parametrize("mine", ["public_key", "next_public_key"])
+def test_a_key_that_another_member_has_is_refused(theirs: str, mine: str) -> None:
+    rows = [host("a"), host("b"), instance(driver="wireguard")]
+    rows.append(member("a", "10.66.0.1", driver="wireguard", **{theirs: KEY}))
+    announced = {"driver": "wireguard", "public_key": OTHER_KEY, mine: KEY}
+    with pytest.raises(Refused, match="a has announced the same key"):
+        VPN.admit(view(rows), "backbone", "b", VPN.Announcement.model_validate(announced))
+    announced[mine] = OTHER_KEY
+    VPN.admit(view(rows), "backbone", "b", VPN.Announcement.model_validate(announced))
+
+
+def test_hosts_change_their_keys_one_after_the_other() -> None:
+    rows = [host("a"), host("b"), host("c"), instance(driver="wireguard")]
+    rows += [
+        member(name, f"10.66.0.{n}", driver="wireguard", generation=done)
+        for n, (name, done) in enumerate([("a", 1), ("b", None), ("c", None)], start=1)
+    ]
+    rows.append(row("vpn.renewal", "backbone", {"generation": 1}))
+    rows += [row("agent", f"{name}/vpn", {"state": "ready", "reason": ""}) for name in "abc"]
+
+    def wanted(name: str) -> int:
+        return int(VPN.units(view(rows), name)[0].options["generation"])
+
+    assert [wanted(name) for name in "abc"] == [1, 1, 0]
+    rows.append(row("agent", "b/vpn", {"state": "down", "reason": ""}))
+    assert wanted("c") == 1, "nobody waits for a host whose agent does not work"

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real processes: see tests/integration/fleet.py."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from oslo_config import cfg
+
+from cnsmo.state import schema
+from cnsmo.state.engine import engine_for
+from tests.beds import PostgresqlBed, Vhost
+from tests.integration.fleet import Fleet
+
+
+@pytest.fixture
+def bare_fleet(
+    tmp_path: Path, broker_vhost: Vhost, postgresql: PostgresqlBed, conf: cfg.ConfigOpts
+) -> Iterator[Fleet]:
+    """A migrated, empty System State; no process runs yet."""
+    name = postgresql.create_database()
+    engine = engine_for(postgresql.url(name))
+    schema.upgrade(engine)
+    engine.dispose()
+    made = Fleet(tmp_path, broker_vhost, postgresql.url(name), conf)
+    yield made
+    made.close()
+    postgresql.drop_database(name)
+
+
+@pytest.fixture
+def fleet(bare_fleet: Fleet) -> Fleet:
+    """One core runs, and the deployment ``shop`` is there, empty."""
+    bare_fleet.core().says("core answers")
+    bare_fleet.operator.deployment_create("shop")
+    return bare_fleet

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A core without a bus, and hosts that talk to it through what it serves."""
+
+import dataclasses
+import itertools
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from oslo_config import cfg
+from oslo_messaging._drivers import amqpdriver
+
+from cnsmo.bus.envelope import opened
+from cnsmo.core.context import Core
+from cnsmo.core.endpoints import AgentEndpoints, OperatorEndpoints
+from cnsmo.model.messages import EventMessage
+
+_chances = itertools.count()
+
+
+class Told:
+    """What a core said: events, hints, last hints."""
+
+    def __init__(self) -> None:
+        self.events: list[EventMessage] = []
+        self.hints: list[tuple[str, int]] = []
+        self.parted: list[tuple[str, int]] = []
+
+    def send(self, event: EventMessage) -> None:
+        """As Announcer."""
+        self.events.append(event)
+
+    def notify(self, deployment: str, head: int) -> None:
+        """As Hinter."""
+        self.hints.append((deployment, head))
+
+    def part(self, ident: str, head: int) -> None:
+        """As Hinter."""
+        self.parted.append((ident, head))
+
+    def types(self) -> list[str]:
+        """The events' types, which are then forgotten."""
+        found = [event.type for event in self.events]
+        self.events.clear()
+        return found
+
+
+@dataclasses.dataclass
+class Caller:
+    """Somebody who calls the agents' side of a core, with whatever proof."""
+
+    core: Core
+    context: dict[str, Any]
+    name: str = ""
+
+    def __getattr__(self, method: str) -> Any:
+        served = getattr(AgentEndpoints(self.core), method)
+        return lambda **arguments: opened(served(self.context, **arguments))
+
+    @property
+    def ident(self) -> str:
+        """The id that join gave it."""
+        return str(self.context["agent_id"])
+
+
+@dataclasses.dataclass
+class Operator:
+    """Somebody who calls the operators' side of a core."""
+
+    core: Core
+    author: str = "anna"
+
+    def __getattr__(self, method: str) -> Any:
+        served = getattr(OperatorEndpoints(self.core), method)
+        return lambda **arguments: opened(served({"author": self.author}, **arguments))
+
+    def token(self, deployment: str = "shop", **request: Any) -> str:
+        """The text of a new join token."""
+        request = {"uses": 1000, **request}
+        return str(self.token_create(deployment=deployment, request=request)["token"])
+
+    def join(self, name: str, token: str | None = None, **facts: Any) -> Caller:
+        """A host that joined; it runs the VPN service."""
+        request = request_to_join(name, token or self.token(), **facts)
+        answer = Caller(self.core, {}).join(request=request)
+        proof = {"agent_id": answer["id"], "agent_secret": answer["secret"]}
+        return Caller(self.core, proof, name)
+
+
+def request_to_join(name: str, token: str, **facts: Any) -> dict[str, Any]:
+    """A join's argument, with a nonce of its own."""
+    return {
+        "token": token,
+        "host": name,
+        "nonce": f"{next(_chances):032}",
+        "services": ["vpn"],
+        "facts": facts,
+    }
+
+
+@pytest.fixture(autouse=True)
+def listeners_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener that shall stop notices it after its current poll: 50 ms at most, not 1 s."""
+    monkeypatch.setattr(amqpdriver, "ACK_REQUEUE_EVERY_SECONDS_MAX", 0.05)
+
+
+@pytest.fixture
+def told() -> Told:
+    """What the core said."""
+    return Told()
+
+
+@pytest.fixture
+def core(conf: cfg.ConfigOpts, engine: sa.Engine, told: Any) -> Core:
+    """A core."""
+    return Core(conf, engine, told, told)
+
+
+@pytest.fixture
+def operator(core: Core) -> Operator:
+    """An operator, who made the deployment ``shop``."""
+    made = Operator(core)
+    made.deployment_create(name="shop")
+    return made

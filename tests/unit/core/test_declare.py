@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Declare: plan, apply, and what happens when two do so."""
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnsmo.core.context import Core
+from cnsmo.core.declare import Declare
+from cnsmo.model.errors import Conflict, InvalidDocument, InvalidRequest, NotFound
+from cnsmo.model.resource import renewal_kind
+from tests.unit.conftest import Operator, Told
+
+HEAD = "deployment: shop\n"
+ONE = HEAD + "vpn: {backbone: {cidr: 10.66.0.0/16, driver: noop}}\n"
+TWO = HEAD + (
+    "vpn:\n"
+    "  backbone: {cidr: 10.66.0.0/16, driver: noop, mtu: 1400}\n"
+    "  inner: {cidr: fd77::/64, driver: noop, listen_port: 51821, members: [web]}\n"
+)
+OFFER = {"service": "vpn", "instance": "backbone", "body": {"driver": "noop"}}
+
+
+@pytest.fixture
+def declare(core: Core, operator: Operator) -> Declare:
+    operator.join("web1", operator.token(groups=["web"]))
+    operator.join("db1")
+    return Declare(core)
+
+
+def head(core: Core) -> int:
+    return core.store.deployment("shop").revision
+
+
+def test_a_plan_shows_rows_and_hosts_and_writes_nothing(declare: Declare, core: Core) -> None:
+    before = head(core)
+    plan = declare.plan(TWO)
+    assert [(change.action, change.kind, change.name) for change in plan.changes] == [
+        ("add", "vpn", "backbone"),
+        ("add", "vpn", "inner"),
+    ]
+    assert plan.changes[0].before is None
+    assert plan.hosts == ["db1", "web1"]
+    assert (plan.base_revision, plan.revision) == (before, None)
+    assert head(core) == before
+
+
+def test_an_apply_is_one_revision_with_all_its_rows(
+    declare: Declare, core: Core, told: Told
+) -> None:
+    before = head(core)
+    told.events.clear()
+    done = declare.apply(TWO, "anna", before)
+    assert done.revision == head(core) == before + 1
+    assert {row.revision for row in core.store.changes("shop", before).rows} == {before + 1}
+    assert [event.message for event in told.events] == ["backbone", "inner"]
+    assert told.types() == ["vpn.declared", "vpn.declared"]
+
+
+def test_what_the_document_leaves_out_is_removed_with_what_hosts_said_to_it(
+    declare: Declare, core: Core, operator: Operator
+) -> None:
+    declare.apply(TWO, "anna", None)
+    operator.join("web2").announce(announcement=OFFER)
+    declare.renew("shop", "vpn", "backbone", "anna")
+    plan = declare.apply(HEAD, "anna", None)
+    assert [(change.action, change.name) for change in plan.changes] == [
+        ("remove", "backbone"),
+        ("remove", "inner"),
+    ]
+    view = core.store.view("shop")
+    assert not list(view.rows("vpn"))
+    assert not view.members("vpn", "backbone")
+    assert view.get(renewal_kind("vpn"), "backbone") is None
+    assert len(view.hosts) == 3
+
+
+def test_a_change_touches_only_the_hosts_that_it_concerns(declare: Declare) -> None:
+    declare.apply(TWO, "anna", None)
+    plan = declare.plan(TWO.replace("51821", "51999"))
+    assert [(change.action, change.name) for change in plan.changes] == [("change", "inner")]
+    (change,) = plan.changes
+    assert change.before is not None
+    assert change.after is not None
+    assert (change.before["listen_port"], change.after["listen_port"]) == (51821, 51999)
+    assert plan.hosts == ["web1"]
+
+
+def test_applying_the_same_again_changes_nothing(declare: Declare, core: Core, told: Told) -> None:
+    declare.apply(TWO, "anna", None)
+    before = head(core)
+    told.events.clear()
+    done = declare.apply(TWO.replace("mtu: 1400", "mtu: 1400, keepalive: 25"), "bert", None)
+    assert (done.changes, done.hosts, done.revision) == ([], [], before)
+    assert head(core) == before
+    assert not told.events
+
+
+def test_an_overtaken_plan_is_refused_and_says_by_whom(declare: Declare, core: Core) -> None:
+    base = declare.plan(TWO).base_revision
+    declare.apply(ONE, "bert", base)
+    declare.apply(HEAD, "carl", None)
+    declare.apply(ONE, "dora", None)
+    before = core.store.changes("shop")
+    with pytest.raises(Conflict) as caught:
+        declare.apply(TWO, "anna", base)
+    assert str(caught.value) == (
+        f"the deployment changed after revision {base}, on which you planned: dora changed vpn "
+        f"backbone in revision {base + 3}. Plan again."
+    )
+    assert core.store.changes("shop") == before
+
+
+def test_a_removal_overtakes_as_well(declare: Declare) -> None:
+    declare.apply(ONE, "bert", None)
+    base = declare.plan(TWO).base_revision
+    declare.delete("shop", "vpn", "backbone", "carl")
+    with pytest.raises(Conflict, match="carl removed vpn backbone in revision"):
+        declare.apply(TWO, "anna", base)
+
+
+def test_what_hosts_write_overtakes_no_plan(declare: Declare, operator: Operator) -> None:
+    declare.apply(ONE, "anna", None)
+    base = declare.plan(TWO).base_revision
+    web2 = operator.join("web2")
+    web2.announce(announcement=OFFER)
+    web2.report(report={"service": "vpn", "state": "ready", "applied_revision": base})
+    assert declare.apply(TWO, "anna", base).revision == base + 4
+
+
+def test_a_wrong_document_beats_an_overtaken_plan(declare: Declare) -> None:
+    declare.apply(ONE, "bert", None)
+    with pytest.raises(InvalidDocument):
+        declare.apply(HEAD + "vpn: {a: {}}", "anna", 0)
+
+
+def test_an_unknown_deployment_is_named(declare: Declare) -> None:
+    for attempt in (declare.plan, lambda text: declare.apply(text, "anna", None)):
+        with pytest.raises(NotFound, match="there is no deployment 'shoe'"):
+            attempt("deployment: shoe\n")
+
+
+def test_an_export_leads_back_to_the_same_state(declare: Declare) -> None:
+    declare.apply(TWO, "anna", None)
+    text = declare.export("shop")
+    wanted = yaml.safe_load(TWO)
+    for spec in wanted["vpn"].values():
+        spec["cidr"] = [spec["cidr"]]
+    assert yaml.safe_load(text) == wanted
+    assert declare.plan(text).changes == []
+    declare.apply(HEAD, "anna", None)
+    declare.apply(text, "anna", None)
+    assert declare.export("shop") == text
+
+
+def test_an_export_of_nothing_is_a_document(declare: Declare) -> None:
+    assert declare.export("shop") == HEAD
+
+
+specs = st.fixed_dictionaries(
+    {"cidr": st.sampled_from(["10.1.0.0/16", "fd01::/64"]), "driver": st.just("noop")},
+    optional={
+        "mtu": st.integers(1280, 9000),
+        "members": st.sampled_from([["web"], ["all"]]),
+        "routes": st.just([{"subnet": "10.9.0.0/16", "via": "web1"}]),
+        "keepalive": st.integers(1, 3600),
+    },
+)
+
+
+@settings(max_examples=30)
+@given(spec=specs, name=st.sampled_from(["on", "no", "null", "7", "true"]))
+def test_whatever_can_be_declared_survives_its_export(
+    declare: Declare, core: Core, spec: dict[str, object], name: str
+) -> None:
+    declare.apply(yaml.safe_dump({"deployment": "shop", "vpn": {name: spec}}), "anna", None)
+    assert declare.plan(declare.export("shop")).changes == []
+
+
+def test_a_single_instance_can_be_deleted(declare: Declare, core: Core) -> None:
+    declare.apply(TWO, "anna", None)
+    assert declare.delete("shop", "vpn", "inner", "anna") == head(core)
+    assert [row.name for row in core.store.view("shop").rows("vpn")] == ["backbone"]
+    with pytest.raises(NotFound, match="deployment 'shop' declares no vpn 'inner'"):
+        declare.delete("shop", "vpn", "inner", "anna")
+    with pytest.raises(InvalidRequest, match="no service 'dns' is installed; there are: vpn"):
+        declare.delete("shop", "dns", "inner", "anna")
+
+
+def test_a_renewal_counts_up(declare: Declare, core: Core) -> None:
+    declare.apply(ONE, "anna", None)
+    for generation in (1, 2):
+        declare.renew("shop", "vpn", "backbone", "anna")
+        row = core.store.view("shop").get(renewal_kind("vpn"), "backbone")
+        assert row is not None
+        assert row.body == {"generation": generation}
+    with pytest.raises(NotFound, match="declares no vpn 'inner'"):
+        declare.renew("shop", "vpn", "inner", "anna")
+
+
+def test_operators_see_what_is_declared(declare: Declare, operator: Operator) -> None:
+    declare.apply(TWO, "anna", None)
+    rows = operator.service_list(deployment="shop")
+    assert [(row["kind"], row["name"], row["author"]) for row in rows] == [
+        ("vpn", "backbone", "anna"),
+        ("vpn", "inner", "anna"),
+    ]
+    status = operator.deployment_show(name="shop")
+    assert (status["hosts"], status["services"]) == (2, 2)
+    assert operator.deployment_list() == [status]
+    operator.join("web2").announce(announcement=OFFER)
+    members = operator.member_list(deployment="shop", service="vpn", instance="backbone")
+    assert list(members) == ["web2"]
+
+
+@pytest.mark.parametrize("name", ["Shop", "a b", "", "x" * 64, "shop\n"])
+def test_a_deployment_needs_a_name_that_is_one(operator: Operator, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="is not a name"):
+        operator.deployment_create(name=name)
+
+
+def test_tokens_are_made_listed_and_revoked(operator: Operator) -> None:
+    token = operator.token(groups=["web", "db", "web"], lifetime=60, uses=3)
+    ident = token.partition(".")[0]
+    (status,) = operator.token_list(deployment="shop")
+    assert (status["id"], status["groups"], status["uses_left"]) == (ident, ["db", "web"], 3)
+    operator.token_revoke(deployment="shop", ident=ident)
+    assert operator.token_list(deployment="shop")[0]["revoked"]
+    with pytest.raises(NotFound, match="deployment 'shop' has no token 't-none'"):
+        operator.token_revoke(deployment="shop", ident="t-none")
+    with pytest.raises(InvalidRequest, match="'all' is every host"):
+        operator.token(groups=["all"])

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of the documentation that are made from the code's models."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+Schema = Mapping[str, Any]
+
+
+def spec_table(model: type[BaseModel]) -> str:
+    """A model's fields as a table: key, value, default, meaning."""
+    schema = model.model_json_schema()
+    lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    for key, field in schema["properties"].items():
+        default = _default(key, field, schema)
+        meaning = field.get("description", "").replace("|", "\\|")
+        lines.append(f"| `{key}` | {_value(field, schema)} | {default} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(key: str, field: Schema, schema: Schema) -> str:
+    if key in schema.get("required", ()):
+        return "(needed)"
+    default = field.get("default")
+    if default in (None, [], {}):
+        return "none"
+    if isinstance(default, list):
+        return ", ".join(f"`{item}`" for item in default)
+    return f"`{default if isinstance(default, str) else json.dumps(default)}`"
+
+
+def _value(field: Schema, schema: Schema) -> str:
+    """What may be written, in words."""
+    if "$ref" in field:
+        return _value(schema["$defs"][field["$ref"].rpartition("/")[2]], schema)
+    if "anyOf" in field:
+        return " or ".join(_value(one, schema) for one in field["anyOf"] if one != {"type": "null"})
+    if "enum" in field:
+        return ", ".join(f"`{word}`" for word in field["enum"])
+    match field.get("type"):
+        case "integer":
+            low, high = field.get("minimum"), field.get("maximum")
+            return f"{low} to {high}" if low is not None else "number"
+        case "array":
+            most = f", at most {field['maxItems']}" if "maxItems" in field else ""
+            return f"list{most}"
+        case "object":
+            return "keys and values"
+        case "string":
+            return "word"
+    return "any"

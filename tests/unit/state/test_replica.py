@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's copy of the rows: right in memory, whole or not at all on disk."""
+
+import contextlib
+import datetime
+import json
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnsmo.model.resource import OPERATOR, Changes, Row
+from cnsmo.state import replica as module
+from cnsmo.state.replica import Replica, write_file
+
+NOW = datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC)
+
+
+def row(name: str, revision: int, deleted: bool = False, value: object = 1) -> Row:
+    return Row(
+        kind="thing",
+        name=name,
+        owner=OPERATOR,
+        revision=revision,
+        deleted=deleted,
+        body={"value": value},
+        updated_at=NOW,
+    )
+
+
+def changes(head: int, *rows: Row, snapshot: bool = False) -> Changes:
+    return Changes(deployment="shop", head=head, snapshot=snapshot, rows=list(rows))
+
+
+def names(replica: Replica) -> list[str]:
+    return [found.name for found in replica.view().rows("thing")]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "replica-all.json"
+
+
+@pytest.fixture
+def stored(path: Path) -> Replica:
+    """A replica at revision 2 that was saved."""
+    made = Replica(path, "shop", "h-1")
+    made.update(changes(2, row("a", 1), row("b", 2, value="grüße 😀"), snapshot=True))
+    made.save()
+    return made
+
+
+def again(path: Path, deployment: str = "shop", host: str = "h-1") -> Replica:
+    return Replica(path, deployment, host)
+
+
+# in memory
+
+
+def test_changes_are_taken_in_and_tombstones_take_away(path: Path) -> None:
+    replica = again(path)
+    assert replica.update(changes(2, row("a", 1), row("b", 2), snapshot=True))
+    assert replica.update(changes(4, row("a", 3, deleted=True), row("c", 4)))
+    assert (names(replica), replica.revision) == (["b", "c"], 4)
+
+
+def test_old_news_is_no_news(path: Path) -> None:
+    replica = again(path)
+    replica.update(changes(5, row("a", 5), snapshot=True))
+    assert not replica.update(changes(5))
+    assert not replica.update(changes(4, row("a", 4, deleted=True)))
+    assert (names(replica), replica.revision) == (["a"], 5)
+
+
+def test_a_snapshot_replaces_everything_even_with_an_older_revision(path: Path) -> None:
+    replica = again(path)
+    replica.update(changes(9, row("a", 9), snapshot=True))
+    assert replica.update(changes(3, row("b", 3), row("x", 2, deleted=True), snapshot=True))
+    assert (names(replica), replica.revision) == (["b"], 3)
+
+
+def test_a_view_does_not_change_when_the_replica_does(path: Path) -> None:
+    replica = again(path)
+    replica.update(changes(1, row("a", 1), snapshot=True))
+    view = replica.view()
+    replica.update(changes(2, row("a", 2, deleted=True)))
+    assert view.get("thing", "a") is not None
+    assert view.revision == 1
+
+
+# on disk
+
+
+def test_what_was_saved_comes_back(path: Path, stored: Replica) -> None:
+    replica = again(path)
+    assert replica.load()
+    assert (replica.revision, replica.saved_revision) == (2, 2)
+    assert list(replica.view().rows("thing")) == list(stored.view().rows("thing"))
+
+
+def test_files_are_for_their_owner_only(path: Path, stored: Replica) -> None:
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert [found.name for found in path.parent.iterdir()] == [path.name], "no draft is left"
+
+
+def test_without_a_file_nothing_is_loaded(path: Path) -> None:
+    assert not again(path).load()
+
+
+def fetched_anew(path: Path, warned: str, caplog: pytest.LogCaptureFixture, **who: str) -> None:
+    damaged = path.read_bytes()
+    replica = again(path, **who)
+    assert not replica.load()
+    assert replica.revision == 0
+    assert names(replica) == []
+    assert not path.exists()
+    assert path.with_suffix(".damaged").read_bytes() == damaged
+    assert warned in caplog.text
+    assert "set aside" in caplog.text
+    replica.update(changes(7, row("z", 7), snapshot=True))
+    replica.save()
+    fresh = again(path, **who)
+    assert fresh.load()
+    assert names(fresh) == ["z"]
+
+
+def test_a_torn_file_is_set_aside(
+    path: Path, stored: Replica, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+    fetched_anew(path, "is torn: its checksum does not match", caplog)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n",
+        b"{}\n",
+        b"{}\n{}\n",
+        b"[]\nx",
+        b"7\n7",
+        b"null\n",
+        b"\xff\xfe\x00",
+        b"[" * 100_000 + b"\n",
+        b'{"format": "cnsmo-replica 1"}\n{}',
+        b"\x00" * 4096,
+    ],
+)
+def test_what_has_no_header_is_set_aside(
+    path: Path, stored: Replica, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_bytes(content)
+    fetched_anew(path, "the replica", caplog)
+
+
+def test_the_file_of_another_release_is_set_aside(
+    path: Path, stored: Replica, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_text(path.read_text().replace("cnsmo-replica 1", "cnsmo-replica 2"))
+    fetched_anew(path, "has the format 'cnsmo-replica 2', expected is 'cnsmo-replica 1'", caplog)
+
+
+def test_a_file_with_other_content_is_set_aside(
+    path: Path, stored: Replica, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = '{"deployment": "shop", "rows": 7}'
+    header = json.dumps({"format": module.FORMAT, "sha256": module._checksum(content)})
+    path.write_text(f"{header}\n{content}\n")
+    fetched_anew(path, "does not hold what a replica holds", caplog)
+
+
+@pytest.mark.parametrize(("deployment", "host"), [("lab", "h-1"), ("shop", "h-2")])
+def test_the_file_of_another_host_is_set_aside(
+    path: Path, stored: Replica, deployment: str, host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    fetched_anew(path, "belongs to h-1 of shop", caplog, deployment=deployment, host=host)
+
+
+def test_what_cannot_be_read_is_set_aside(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path.mkdir(parents=True)
+    assert not again(path).load()
+    assert "cannot be read: Is a directory" in caplog.text
+    assert path.with_suffix(".damaged").is_dir()
+
+
+@given(data=st.data())
+def test_no_flipped_bit_is_believed(path: Path, stored: Replica, data: st.DataObject) -> None:
+    stored.save()
+    good = path.read_bytes()
+    bad = bytearray(good)
+    for _ in range(data.draw(st.integers(1, 3))):
+        bad[data.draw(st.integers(0, len(bad) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(bytes(bad))
+    replica = again(path)
+    if replica.load():  # only what means the same: white space of the header, a newline at the end
+        assert list(replica.view().rows("thing")) == list(stored.view().rows("thing"))
+        assert replica.revision == stored.revision
+    else:
+        assert replica.revision == 0
+
+
+@given(cut=st.integers(0, 2000))
+def test_no_beginning_of_a_file_is_believed(path: Path, stored: Replica, cut: int) -> None:
+    stored.save()
+    good = path.read_bytes()
+    path.write_bytes(good[: min(cut, len(good) - 2)])
+    assert not again(path).load()
+
+
+@contextlib.contextmanager
+def tiny_files() -> Iterator[None]:
+    """Files of this process cannot grow beyond 1 KiB: as a full disk, but EFBIG (setrlimit(2)).
+
+    pytest's own output too, so nothing but what is tried belongs inside.
+    """
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+
+
+def test_when_the_disk_is_full_the_old_file_stays_whole(path: Path, stored: Replica) -> None:
+    stored.update(changes(3, row("big", 3, value="x" * 5000)))
+    with pytest.raises(OSError, match="File too large"), tiny_files():
+        stored.save()
+    assert stored.saved_revision == 2
+    assert [found.name for found in path.parent.iterdir()] == [path.name], "no draft is left"
+    replica = again(path)
+    assert replica.load()
+    assert replica.revision == 2
+
+
+def test_a_crash_before_the_rename_leaves_the_old_file(
+    path: Path, stored: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored.update(changes(3, row("c", 3)))
+
+    class PowerCut(BaseException):
+        pass
+
+    def cut(*_paths: Path) -> None:
+        raise PowerCut
+
+    monkeypatch.setattr(module.os, "replace", cut)
+    with pytest.raises(PowerCut):
+        stored.save()
+    monkeypatch.undo()
+    replica = again(path)
+    assert replica.load()
+    assert replica.revision == 2
+    stored.save()
+    assert replica.load()
+    assert replica.revision == 3
+
+
+def test_a_file_is_on_disk_before_it_takes_the_place_of_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(handle: int) -> None:
+        done.append("fsync " + Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        fsync(handle)
+
+    def replaced(draft: Path, path: Path) -> None:
+        done.append("replace")
+        replace(draft, path)
+
+    monkeypatch.setattr(module.os, "fsync", synced)
+    monkeypatch.setattr(module.os, "replace", replaced)
+    write_file(tmp_path / "file", "content")
+    assert done == ["fsync file.new", "replace", f"fsync {tmp_path.name}"]
