@@ -98,7 +98,7 @@ class StateDir:
 
     def keep(self, identity: HostIdentity) -> None:
         """Store the identity. The nonce stays: another process of this host may be joining."""
-        write_file(self.path / "identity.json", identity.model_dump_json())
+        self._write("identity.json", identity.model_dump_json())
 
     def nonce(self) -> str:
         """What makes repetitions of this host's join recognisable; made once, then kept."""
@@ -114,22 +114,33 @@ class StateDir:
 
     def mark_removed(self, token: str) -> None:
         """Remember durably that this host was removed, and which token it must not use again."""
-        write_file(self.path / "removed", hashlib.sha256(token.encode()).hexdigest())
+        self._write("removed", hashlib.sha256(token.encode()).hexdigest())
 
     def is_removed(self, token: str) -> bool:
         """Whether this host was removed, and has got no other token since; empty: it has none."""
         path = self.path / "removed"
-        if not path.exists():
+        try:
+            used = path.read_text()
+        except FileNotFoundError:
             return False
-        used = hashlib.sha256(token.encode()).hexdigest()
-        if not token or path.read_text() == used or self.identity() is not None:
+        given = hashlib.sha256(token.encode()).hexdigest()
+        if not token or given == used or self.identity() is not None:
             return True
-        path.unlink()
+        path.unlink(missing_ok=True)
         return False
 
     def forget(self) -> None:
-        """Delete all that this directory holds of the deployment: the host was removed."""
+        """Delete all that this directory holds of the deployment: the host was removed.
+
+        Not while units of another process are there: it must know who it was to take them down.
+        """
+        if any(self.path.glob("units/*/*/*")):
+            return
         for name in ("identity.json", "join.nonce"):
             (self.path / name).unlink(missing_ok=True)
         for path in self.path.glob("replica-*"):
             path.unlink(missing_ok=True)
+
+    def _write(self, name: str, text: str) -> None:
+        """Write a file that all of the host's processes share."""
+        write_file(self.path / name, text, writer=f".{self.role}")

@@ -25,6 +25,7 @@ def _log(debug: bool) -> None:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     if not debug:
         logging.getLogger("oslo.messaging").setLevel(logging.ERROR)
+        logging.getLogger("amqp").setLevel(logging.ERROR)  # it warns of every channel it closes
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ MODULES = (core, agent, host, bus)
 STATE_DIR = Path("/var/lib/cnsmo")
 
 QUIET = [
-    "amqp=WARN",
+    "amqp=ERROR",
     "kombu=ERROR",
     "sqlalchemy=WARN",
     "alembic=WARN",

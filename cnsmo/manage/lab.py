@@ -109,8 +109,8 @@ cnsmo-manage lab demo --keep    # leave it standing: lab list, lab exec, lab dow
         self.say(
             "The lab stands. Try:\n"
             "  cnsmo-manage lab list\n"
-            "  cnsmo-manage lab exec web1 -- ping -c 3 10.66.0.2\n"
             "  cnsmo-manage host list\n"
+            "  cnsmo-manage lab exec web1 -- ping -c 3 ADDRESS    # one that 'host list' shows\n"
             "  cnsmo-manage vpn show backbone\n"
             "  cnsmo-manage lab down"
         )

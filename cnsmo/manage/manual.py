@@ -26,6 +26,7 @@ Bash completion: put this into your ~/.bashrc:
 
 Environment:
   CNSMO_DEPLOYMENT  the deployment that commands work in when -d is left out
+  CNSMO_LAB         the lab that is meant, where several are up
   NO_COLOR          no colour, even on a terminal
 
 Exit codes:

@@ -80,7 +80,8 @@ cnsmo-manage vpn show backbone -f json
     def _headline(self, row: Row) -> str:
         cidr = ", ".join(row.body.get("cidr", []))
         kind, driver = row.body.get("topology", ""), row.body.get("driver", "")
-        told = f"VPN {row.name}: {cidr}, {kind}, {driver}, {len(self._members)} members"
+        many = f"{len(self._members)} member{'' if len(self._members) == 1 else 's'}"
+        told = f"VPN {row.name}: {cidr}, {kind}, {driver}, {many}"
         return self.style.paint(told, "bold")
 
     def _matrix(self) -> tuple[list[str], list[Any]]:

@@ -129,10 +129,13 @@ class Replica:
         return ReplicaDamaged(f"the replica {self.path} {why}")
 
 
-def write_file(path: Path, text: str) -> None:
-    """Replace a file's content, atomically, durably, readable by its owner only."""
+def write_file(path: Path, text: str, writer: str = "") -> None:
+    """Replace a file's content, atomically, durably, readable by its owner only.
+
+    writer: tells processes apart that may write the same file at the same time.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".new")
+    draft = path.with_name(f"{path.name}{writer}.new")
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(text)

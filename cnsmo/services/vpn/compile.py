@@ -152,7 +152,8 @@ def _mesh_links(scene: _Scene, host: str) -> _Links:
         if relay is None:
             links.problems.append(
                 f"no path to {other}: neither side can call the other; "
-                "declare a relay group that both can reach"
+                "declare a relay group that both can reach, or tell under which address one of "
+                "them is called from outside ([host] public_addresses)"
             )
         else:
             links.lead(relay, networks)

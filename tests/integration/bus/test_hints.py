@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hints make changes quick; without them, heartbeats make them sure."""
 
+import time
+
 from tests.beds import RabbitmqBed
 from tests.beds.erlang import binary
 from tests.integration.fleet import SHOP, Agent, Fleet
@@ -59,6 +61,7 @@ def test_a_lost_hint_is_healed_by_the_next_heartbeat(fleet: Fleet, rabbitmq: Rab
     fleet.until_ready("deaf", "slow")
     for agent in (deaf, slow):
         unbind(rabbitmq, fleet, queue_of_hints(rabbitmq, fleet, agent))
+    time.sleep(1)  # what the last hints woke ends; nobody announces that
     plan = fleet.apply(changed(1))
     assert plan.revision
     fleet.until_ready("deaf", revision=plan.revision, timeout=QUICK)

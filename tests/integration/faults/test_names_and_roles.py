@@ -48,9 +48,8 @@ def test_two_processes_of_one_host_with_a_service_each_join_as_one(bare_fleet: F
     fleet.env["PYTHONPATH"] = str(PLUGIN)
     fleet.core().says("core answers")
     fleet.operator.deployment_create("shop")
-    token = fleet.token()
     plan = fleet.apply(PHONES)
-    processes = [fleet.agent("web1", "--service", s, token=token) for s in ("vpn", "phonebook")]
+    processes = [fleet.agent("web1", *alone(s), token=t) for s, t in two(fleet)]
 
     def look() -> bool:
         hosts = fleet.operator.host_list("shop")
@@ -66,6 +65,34 @@ def test_two_processes_of_one_host_with_a_service_each_join_as_one(bare_fleet: F
     fleet.operator.host_remove("shop", "web1")
     assert [process.ends() for process in processes] == [Removed.exit_code] * 2
     assert not book.exists()
+    assert not processes[0].remembered.exists()
+
+
+def test_a_process_that_was_away_when_its_host_was_removed_cleans_up_after_itself(
+    bare_fleet: Fleet,
+) -> None:
+    fleet = bare_fleet
+    fleet.env["PYTHONPATH"] = str(PLUGIN)
+    fleet.core().says("core answers")
+    fleet.operator.deployment_create("shop")
+    fleet.apply(PHONES)
+    away, there = (fleet.agent("web1", *alone(s), token=t) for s, t in two(fleet))
+    fleet.until(away.remembered.exists, "the VPN is there")
+    fleet.until(lambda: list(there.state_dir.glob("units/phonebook/*/*/*.txt")), "the book, too")
+    away.kill()
+    fleet.operator.host_remove("shop", "web1")
+    assert there.ends() == Removed.exit_code
+    assert away.remembered.exists()
+    away.start()
+    assert away.ends() == Removed.exit_code
+    left = {path.name for path in away.state_dir.rglob("*") if path.is_file()}
+    assert left == {"agents.lock", "vpn.lock", "phonebook.lock", "removed"}
+
+
+def two(fleet: Fleet) -> list[tuple[str, str]]:
+    """Both services, with a token for one host."""
+    token = fleet.token()
+    return [("vpn", token), ("phonebook", token)]
 
 
 def test_a_service_that_is_not_installed_is_named(fleet: Fleet) -> None:

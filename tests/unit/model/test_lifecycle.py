@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The life of an agent."""
 
-import re
-from pathlib import Path
-
 import pytest
 
 from cnsmo.model.lifecycle import GONE, SETTLED, TRANSITIONS, State, may_follow
 
-DIAGRAM = Path(__file__).parents[3] / "doc" / "operator.md"
 REPORTED = {State.CONFIGURING, State.READY, State.DEGRADED, State.ERROR}
 
 
@@ -34,19 +30,3 @@ def test_silence_makes_everybody_but_the_gone_down() -> None:
 
 def test_settled_and_gone_exclude_each_other() -> None:
     assert not SETTLED & GONE
-
-
-def drawn() -> dict[str, set[str]]:
-    """The edges of the mermaid diagram: "before --> after"."""
-    found: dict[str, set[str]] = {}
-    for before, after in re.findall(r"^\s*(\w+) --> (\w+)", DIAGRAM.read_text(), re.MULTILINE):
-        found.setdefault(before, set()).add(after)
-    return found
-
-
-def test_the_diagram_shows_the_state_machine() -> None:
-    if not DIAGRAM.exists() or "stateDiagram" not in DIAGRAM.read_text():
-        return  # not written yet
-    edges = drawn()
-    wanted = {before: set(after) for before, after in TRANSITIONS.items() if after}
-    assert {k: v for k, v in edges.items() if k in set(State)} == wanted

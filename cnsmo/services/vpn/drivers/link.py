@@ -73,32 +73,36 @@ def mark(label: str) -> str:
     return f"cnsmo:{label}"[:ALIAS_BYTES]
 
 
-def read_link(
-    system: System, name: str, routes: Sequence[dict[str, Any]] | None = None
-) -> Link | None:
+def read_link(system: System, name: str) -> Link | None:
     """The interface of that name; None when there is none.
-
-    routes: what read_routes() said, where the caller has asked already.
 
     :raises ProgramError: when ip(8) cannot be run.
     """
-    shown = system.run("ip", "-j", "-d", "address", "show", "dev", name, ok=(0, 1)).stdout
-    found = [entry for entry in json.loads(shown or "[]") if entry.get("ifname") == name]
-    if not found:
-        return None
-    if routes is None:
-        routes = read_routes(system)
-    return parse_link(found[0], [route for route in routes if route.get("dev") == name])
+    return read_links(system, name)[0]
 
 
-def read_routes(system: System) -> list[dict[str, Any]]:
-    """The unicast routes of the main tables of both IP versions, as ``ip -j route`` has them."""
-    shown = system.run("ip", "-j", "route", "show", "table", "all").stdout
-    return [
-        route
-        for route in json.loads(shown or "[]")
-        if "table" not in route and route.get("type", "unicast") == "unicast"
+def read_links(system: System, name: str) -> tuple[Link | None, list[dict[str, Any]]]:
+    """The interface of that name, if any, and all routes, by one run of ip(8).
+
+    The routes are the unicast routes of the main tables of both IP versions, as ``ip -j -d route``
+    has them.
+
+    :raises ProgramError: when ip(8) cannot be run.
+    """
+    questions = f"route show table all\naddress show dev {name}\n"
+    shown = system.run("ip", "-j", "-d", "-batch", "-", stdin=questions, ok=(0, 1)).stdout
+    entries = [entry for line in shown.splitlines() if line for entry in json.loads(line)]
+    routes = [
+        entry
+        for entry in entries
+        if "dst" in entry
+        and entry.get("table", "main") == "main"
+        and entry.get("type", "unicast") == "unicast"
     ]
+    for entry in entries:
+        if entry.get("ifname") == name:
+            return parse_link(entry, [it for it in routes if it.get("dev") == name]), routes
+    return None, routes
 
 
 def parse_link(entry: dict[str, Any], routes: Iterable[dict[str, Any]]) -> Link:

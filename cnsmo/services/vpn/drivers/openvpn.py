@@ -34,7 +34,7 @@ from cnsmo.services.vpn.drivers.link import (
     link_steps,
     mark,
     read_link,
-    read_routes,
+    read_links,
     require_ours,
     run_batch,
 )
@@ -160,7 +160,7 @@ class OpenvpnDriver(VpnDriver):
         try:
             self._forwarding.restore()
             self._process.stop()
-            link = read_link(self.system, self._device, routes=())
+            link = read_link(self.system, self._device)
             if link is not None and link.alias == mark(self.label):
                 delete_link(self.system, self._device)
         except ProgramError as exc:
@@ -168,11 +168,11 @@ class OpenvpnDriver(VpnDriver):
         remove_tree(self.state_dir)
 
     def _look(self, desired: VpnDesired) -> _Scene:
-        routes = read_routes(self.system)
+        link, routes = read_links(self.system, self._device)
         blocked = foreign_routes(routes, self._device, desired.routes)
         return _Scene(
             plan=make_plan(desired, self._device, IPV6_SOCKETS.exists()),
-            link=read_link(self.system, self._device, routes),
+            link=link,
             wanted_link=host_side.wanted_link(desired, blocked),
             blocked=blocked,
             behind=entrances(routes, self._device, desired.gateway_for),

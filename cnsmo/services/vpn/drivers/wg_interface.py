@@ -108,8 +108,6 @@ class WgInterface:
         """What the device has; None when there is none that is alive and answers."""
         if link is None or not self._is_ours(link):
             return None
-        if made_by(link) == USERSPACE and self._daemon.pid is None:
-            return None
         try:
             return read_device(self._system, self.name)
         except ProgramError:
@@ -146,7 +144,7 @@ class WgInterface:
 
     def remove(self) -> None:
         """Take the interface away, with its daemon and its socket; not what is somebody else's."""
-        link = read_link(self._system, self.name, routes=())
+        link = read_link(self._system, self.name)
         had_daemon = self._daemon.log.exists()
         self._daemon.stop(STOP_SECONDS)
         if link is not None and not self._is_ours(link):

@@ -27,7 +27,7 @@ from cnsmo.services.vpn.drivers.link import (
     foreign_routes,
     link_steps,
     read_link,
-    read_routes,
+    read_links,
 )
 from cnsmo.services.vpn.drivers.private_files import remove_tree
 from cnsmo.services.vpn.drivers.wg_interface import (
@@ -138,7 +138,7 @@ class WireguardDriver(VpnDriver):
         remove_tree(self.state_dir)
 
     def _promote(self, current: Key, following: Key) -> KeyPair:
-        link = read_link(self.system, self._interface.name, routes=())
+        link = read_link(self.system, self._interface.name)
         running = self._interface.read_device(link) is not None
         try:
             if running:
@@ -152,9 +152,8 @@ class WireguardDriver(VpnDriver):
         return pair
 
     def _look(self, desired: VpnDesired) -> _Scene:
-        routes = read_routes(self.system)
         name = self._interface.name
-        link = read_link(self.system, name, routes)
+        link, routes = read_links(self.system, name)
         blocked = foreign_routes(routes, name, desired.routes)
         return _Scene(
             link=link,
@@ -181,11 +180,11 @@ class WireguardDriver(VpnDriver):
         wanted = self._wanted_peers(desired, scene, pair.current)
         changes += self._set_device(desired, device, pair.current)
         if link.up:
-            changes += self._set_peers(scene, device, wanted, called=True)
+            changes += self._set_peers(scene, device, wanted, pair.current, called=True)
             changes += converge_link(self.system, link, scene.wanted_link)
         else:  # peers are called when they are set: for that it has to be up
             changes += converge_link(self.system, link, scene.wanted_link)
-            changes += self._set_peers(scene, device, wanted, called=False)
+            changes += self._set_peers(scene, device, wanted, pair.current, called=False)
         changes += self._forwarding.apply(*self._passed_on(desired, scene))
         kept = remember(desired, wanted, device, scene.memory.peers, scene.now)
         save_memory(self.state_dir, Memory(peers=kept))
@@ -248,7 +247,12 @@ class WireguardDriver(VpnDriver):
         return changes
 
     def _set_peers(
-        self, scene: _Scene, device: WgDevice, wanted: dict[str, WantedPeer], called: bool
+        self,
+        scene: _Scene,
+        device: WgDevice,
+        wanted: dict[str, WantedPeer],
+        key: Key,
+        called: bool,
     ) -> list[str]:
         """Set what differs; called: whether the peers that stay have sessions with us."""
         steps = peer_steps(wanted, device, scene.memory.peers, scene.now)
@@ -256,7 +260,7 @@ class WireguardDriver(VpnDriver):
         if not called:
             known = [peer for key, peer in wanted.items() if key in device.peers]
             args += [("peer", peer.public_key, *kick(peer)) for peer in known]
-        for peer in self._pushes.due(wanted, device, time.monotonic()):
+        for peer in self._pushes.due(wanted, device, key.public, time.monotonic()):
             args += [("peer", peer.public_key, "remove"), add_words(peer)]
         set_device(self.system, self._interface.name, (), args)
         return [step.repaired for step in steps]

@@ -56,8 +56,8 @@ class Host:
                 }  # fmt: skip
             case ["ip", "link", "delete", "dev", name]:
                 return (0 if self.links.pop(name, None) else 1), "", ""
-            case ["ip", "-j", "-d", "address", "show", "dev", name]:
-                found = self.links.get(name)
+            case ["ip", "-j", "-d", "-batch", "-"]:
+                found = self.links.get(stdin.split()[-1])
                 return (0 if found else 1), json.dumps([found] if found else []), ""
             case ["ip", "-batch", "-"]:
                 self.links[NAME]["ifalias"] = stdin.split()[-1]
@@ -72,7 +72,7 @@ def interface(host: Host, folder: Path) -> WgInterface:
 
 def ensure(host: Host, folder: Path, wanted: str = "auto") -> list[str]:
     made = interface(host, folder)
-    link = read_link(host, NAME, routes=())  # type: ignore[arg-type]
+    link = read_link(host, NAME)  # type: ignore[arg-type]
     return made.ensure(wanted, link, made.read_device(link))
 
 

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m benchmarks [--smoke] [--only NAME] [--out FILE.json]``: measure, and show a table."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import logging
+import os
+import platform
+import signal
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+import cnsmo.cmd  # noqa: F401  chooses the threading backend
+from benchmarks import catalogue, table
+from benchmarks.figures import Figure
+from benchmarks.run import Run
+from benchmarks.scale import FULL, SMOKE
+from cnsmo import conf
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; the exit code is 0 even when a target is missed: the table says so."""
+    asked = _parser().parse_args(argv)
+    logging.getLogger("amqp").setLevel(logging.ERROR)  # it warns of every channel that is closed
+    signal.signal(signal.SIGTERM, _interrupt)
+    conf.register()
+    conf.CONF([], project="cnsmo", default_config_files=[], default_config_dirs=[])
+    names = asked.only or list(catalogue.BENCHMARKS)
+    figures: dict[str, list[Figure]] = {}
+    try:
+        with Run(SMOKE if asked.smoke else FULL, asked.keep) as run:
+            for name in names:
+                with run.benchmark(name):
+                    figures[name] = catalogue.BENCHMARKS[name](run)
+    except KeyboardInterrupt:
+        print("stopped; everything is taken down", file=sys.stderr)
+        return 130
+    finally:
+        _show(figures, asked.out)
+    return 0
+
+
+def _show(figures: dict[str, list[Figure]], out: Path | None) -> None:
+    console = Console()
+    width = console.width if console.is_terminal else max(console.width, 170)
+    Console(width=width).print(table.table(figures))
+    if out is not None:
+        out.write_text(json.dumps(table.document(figures, _machine()), indent=1) + "\n")
+
+
+def _machine() -> dict[str, str | int | None]:
+    return {
+        "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "processors": os.cpu_count(),
+        "load": os.getloadavg()[0],
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="the smallest scale: does it work?")
+    parser.add_argument(
+        "--only", action="append", choices=list(catalogue.BENCHMARKS), help="may be repeated"
+    )
+    parser.add_argument("--keep", action="store_true", help="leave logs in /tmp/cnsmo-bench-*")
+    parser.add_argument("--out", type=Path, help="write all samples there, as JSON")
+    return parser
+
+
+def _interrupt(*_args: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All benchmarks by name, in the order in which they are run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks import (
+    agent_cost,
+    core_growth,
+    mesh,
+    newcomer,
+    throughput_peers,
+    throughput_wireguard,
+)
+from benchmarks.figures import Figure
+from benchmarks.run import Run
+
+BENCHMARKS: dict[str, Callable[[Run], list[Figure]]] = {
+    "throughput-wireguard": throughput_wireguard.measure,
+    "throughput-peers": throughput_peers.measure,
+    "mesh": mesh.measure,
+    "newcomer": newcomer.measure,
+    "core-growth": core_growth.measure,
+    "agent-cost": agent_cost.measure,
+}

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many agents, a few threads each, in one process of their own. ``CONFIG-FILE [LAB-DIRECTORY]``.
+
+With a lab, each acts in the VM of its name; without, it has no VM, and a driver that needs none is
+what the deployment has to declare. The periods are the field's defaults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import cnsmo.cmd  # noqa: F401  chooses the threading backend
+from benchmarks.child import serve
+from benchmarks.meter import Meter
+from cnsmo import conf
+from cnsmo.agent.identity import StateDir
+from cnsmo.agent.process import AgentProcess
+from cnsmo.agent.settings import Settings
+from cnsmo.agent.system import LocalSystem
+from cnsmo.lab import hub
+from cnsmo.lab.lab import Lab
+from cnsmo.model.host import HostFacts
+from cnsmo.services import registry
+
+
+class Fleet:
+    """The agents."""
+
+    def __init__(self, lab: Lab | None, directory: Path) -> None:
+        self._lab = lab
+        self._directory = directory
+        self._meter = Meter()
+        self._agents: list[AgentProcess] = []
+
+    def answer(self, question: dict[str, Any]) -> Any:
+        """``start``: hosts whose agents shall start, with their tokens.
+
+        :return: what it has cost so far; ``applied``: the revision that every agent has in force.
+        """
+        for host, token in question.get("start", {}).items():
+            agent = AgentProcess(conf.CONF, self._settings(host, token))
+            threading.Thread(target=agent.run, name=host, daemon=True).start()
+            self._agents.append(agent)
+        return {**self._meter.read(), "applied": min(map(_applied, self._agents), default=0)}
+
+    def _settings(self, host: str, token: str) -> Settings:
+        if self._lab is not None:
+            made = hub.settings(self._lab.vm(host), token)
+        else:
+            address = f"10.1.{len(self._agents) // 250}.{len(self._agents) % 250 + 1}"
+            facts = functools.partial(HostFacts, private=(f"{address}/16",), public=(address,))
+            made = Settings(
+                state_dir=StateDir(self._directory / "agents" / host, "all"),
+                host=host,
+                services=tuple(registry.services()),
+                system=LocalSystem(),
+                facts=facts,
+                token=lambda: token,
+            )
+        group = conf.CONF.agent
+        return dataclasses.replace(
+            made,
+            heartbeat=group.heartbeat,
+            resync=group.resync,
+            rpc_timeout=group.rpc_timeout,
+            retry_max=group.retry_max,
+        )
+
+
+def _applied(agent: AgentProcess) -> int:
+    return agent._heart.applied_revision("vpn")
+
+
+def main() -> None:
+    """Entry point of the helper process."""
+    conf.load(["--config-file", sys.argv[1]])
+    lab = Lab.load(Path(sys.argv[2])) if sys.argv[2:] else None
+    serve(Fleet(lab, Path(sys.argv[1]).parent).answer)
+
+
+if __name__ == "__main__":
+    main()

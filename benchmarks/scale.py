@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much is measured: in full, or just enough to see that it works."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """Times in seconds."""
+
+    iperf_seconds: int = 2
+    wireguard_pairs: int = 30
+    peer_rounds: int = 7
+    mesh_hosts: int = 20
+    mesh_rounds: int = 7
+    newcomer_rounds: int = 12
+    core_hosts: tuple[int, ...] = (10, 50, 100)
+    core_changes: int = 8
+    core_joins: int = 4
+    agent_starts: int = 10
+    idle_seconds: float = 60.0
+
+
+FULL = Scale()
+SMOKE = Scale(
+    iperf_seconds=1,
+    wireguard_pairs=1,
+    peer_rounds=1,
+    mesh_hosts=3,
+    mesh_rounds=1,
+    newcomer_rounds=1,
+    core_hosts=(2, 4),
+    core_changes=1,
+    core_joins=1,
+    agent_starts=1,
+    idle_seconds=1.0,
+)

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A deployment to measure: VMs (or none), a core in a process of its own, agents in another one.
+
+The bus is RabbitMQ, the database SQLite, all periods are the field's defaults.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from benchmarks.child import Child
+from benchmarks.run import Run
+from cnsmo.bus import transport
+from cnsmo.bus.clients import OperatorClient
+from cnsmo.bus.events import Watch
+from cnsmo.conf import CONF
+from cnsmo.lab import topology
+from cnsmo.lab.lab import Lab
+from cnsmo.lab.network import NETNS
+from cnsmo.lab.place import base
+from cnsmo.lab.topology import Topology
+from cnsmo.model.lifecycle import State
+from cnsmo.model.messages import EventMessage, HostStatus, TokenRequest
+
+DEPLOYMENT = "bench"
+SECONDS = 60.0
+"""How long anything may take before the benchmark gives up."""
+LOOK_SECONDS = 0.25
+RELAY_PORT = 5672
+CONNECTIONS = 300
+"""To the broker, that one process may have: many agents share one."""
+
+
+class Stage:
+    """Up while its context lasts. ``lab`` is there when it was given a topology."""
+
+    lab: Lab
+    client: OperatorClient
+    core: Child
+    fleet: Child
+    revision: int
+    """Of the last change that the operator made here."""
+
+    def __init__(self, run: Run, plan: Topology | None = None, config: str = "") -> None:
+        """config: what core and agents have in their configuration besides."""
+        self._run = run
+        self._config = config
+        self._plan = plan
+        self._stack = contextlib.ExitStack()
+        self.revision = 0
+        self.directory = run.directory()
+
+    def __enter__(self) -> Self:
+        try:
+            self._raise()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def join(self, hosts: Iterable[str], groups: Iterable[str] = ("mesh",)) -> None:
+        """Start agents of the fleet; returns when all of them have joined and all is in force."""
+        tokens = {host: self.token(groups) for host in hosts}
+        self.fleet.ask(start=tokens)
+        self.until(lambda: set(tokens) <= {host.name for host in self.hosts()}, "all joined")
+        self.settle()
+
+    def token(self, groups: Iterable[str] = ("mesh",)) -> str:
+        """A new join token."""
+        return str(self.client.token_create(DEPLOYMENT, TokenRequest(groups=list(groups))).token)
+
+    def apply(self, vpn: str = "") -> None:
+        """Declare VPNs, as a YAML mapping in one line; none when left out."""
+        plan = self.client.apply(f"deployment: {DEPLOYMENT}\nvpn: {{{vpn}}}\n")
+        self.revision = plan.revision or 0
+
+    def remove(self, host: str) -> None:
+        """Remove a host; its agent then takes everything down and ends."""
+        self.revision = self.client.host_remove(DEPLOYMENT, host)
+
+    def addresses(self, instance: str) -> dict[str, str]:
+        """VPN address by host."""
+        members = self.client.member_list(DEPLOYMENT, "vpn", instance)
+        return {host: row.body["addresses"][0] for host, row in members.items()}
+
+    def hosts(self) -> list[HostStatus]:
+        """All hosts with their agents."""
+        return self.client.host_list(DEPLOYMENT)
+
+    def settle(self) -> None:
+        """Wait until every agent is ready and has the head revision in force."""
+        self.until(self._settled, "all agents are ready")
+
+    def until(self, done: Callable[[], bool], what: str) -> None:
+        """Ask until it is so. Raises TimeoutError."""
+        until = time.monotonic() + SECONDS
+        while not done():
+            if time.monotonic() > until:
+                stand = [(agent.host, agent.state.value, agent.reason, agent.applied_revision)
+                         for host in self.hosts() for agent in host.agents]  # fmt: skip
+                raise TimeoutError(f"waited in vain until {what}: {stand}")
+            time.sleep(LOOK_SECONDS)
+
+    def watch(self) -> Watch:
+        """Events, from the time that its context is entered."""
+        return Watch(CONF)
+
+    def agent_config(self, host: str, token: str) -> Path:
+        """Configuration of a real agent in a VM, which reaches the broker through the relay."""
+        place = self.directory / host
+        place.mkdir(exist_ok=True)
+        (place / "token").write_text(token)
+        seat = self.lab.vm(host).seat
+        url = self._url.replace(f"127.0.0.1:{self._run.broker.port}", self._relay)
+        path = place / "cnsmo.conf"
+        path.write_text(
+            f"[bus]\nurl = {url}\n"
+            f"[agent]\nstate_dir = {place}/agent\ntoken_file = {place}/token\n"
+            f"[host]\nname = {host}\nsite = {seat.spec.site}\n"
+            f"public_addresses = {seat.address.ip}\n"
+        )
+        return path
+
+    def _settled(self) -> bool:
+        """Revisions that only tell of agents' states are not waited for: nobody applies them."""
+        hosts = self.hosts()
+        revisions = [self.revision]
+        for row in self.client.service_list(DEPLOYMENT):
+            members = self.client.member_list(DEPLOYMENT, row.kind, row.name)
+            if len(members) < len(hosts):
+                return False
+            revisions += [row.revision, *(member.revision for member in members.values())]
+        return all(
+            agent.state is State.READY and agent.applied_revision >= max(revisions)
+            for host in hosts
+            for agent in host.agents
+        )
+
+    def _raise(self) -> None:
+        broker = self._run.broker
+        self._run.tell("raising the stage")
+        if self._plan is not None:
+            self.lab = Lab(base() / self._run.lab_name)
+            self._stack.callback(self.lab.down)
+            self.lab.up(self._plan)
+            if self._plan.core:
+                self._start_relay(broker.port)
+        vhost = broker.create_vhost()
+        self._stack.callback(broker.delete_vhost, vhost)
+        self._url = vhost.transport_url
+        config = self.directory / "cnsmo.conf"
+        config.write_text(
+            f"[bus]\nurl = {self._url}\n"
+            f"[database]\nconnection = sqlite:///{self.directory}/state.sqlite\n"
+            f"[oslo_messaging_rabbit]\nrpc_conn_pool_size = {CONNECTIONS}\n" + self._config
+        )
+        self.core = self._child("core_process", str(config))
+        CONF.set_override("url", self._url, "bus")
+        self._stack.callback(transport.close)
+        self.client = OperatorClient(CONF)
+        self.client.deployment_create(DEPLOYMENT)
+        lab = [str(self.lab.directory)] if self._plan is not None else []
+        self.fleet = self._child("fleet_process", str(config), *lab)
+
+    def _start_relay(self, port: int) -> None:
+        address = str(topology.core_address().ip)
+        namespace = NETNS / self.lab.network.namespace(topology.CORE)
+        self._relay = f"{address}:{RELAY_PORT}"
+        self._child("relay", str(namespace), address, str(RELAY_PORT), str(port))
+
+    def _child(self, module: str, *args: str) -> Child:
+        return self._stack.enter_context(Child(module, *args, log=self.directory / f"{module}.log"))
+
+
+def member_event(event: EventMessage | None, host: str) -> bool:
+    """Whether an event says that a host has announced itself to a VPN."""
+    return bool(
+        event and event.type == "vpn.member.declared" and event.message.endswith(f"/{host}")
+    )
