@@ -86,10 +86,10 @@ class Hub:
         if name in self._agents:
             raise Conflict(f"the agent of {name} runs already")
         vm = self._lab.vm(name)
-        token = ""
+        token = None
         if not _joined(vm):
             request = TokenRequest(groups=list(vm.seat.spec.groups))
-            token = self._client.token_create(DEPLOYMENT, request).token or ""
+            token = self._client.token_create(DEPLOYMENT, request).token
         agent = AgentProcess(self._conf, settings(vm, token))
         thread = threading.Thread(target=self._live, args=(name, agent), name=name, daemon=True)
         self._agents[name] = (agent, thread)
@@ -158,7 +158,7 @@ class Hub:
         return 0
 
 
-def settings(vm: Vm, token: str = "") -> Settings:
+def settings(vm: Vm, token: str | None = None) -> Settings:
     """How the agent of a VM works: outside of it, inside its namespaces, on its disk."""
     return Settings(
         state_dir=StateDir(vm.disk / "agent", "all"),
@@ -166,7 +166,7 @@ def settings(vm: Vm, token: str = "") -> Settings:
         services=tuple(registry.services()),
         system=vm.system(),
         facts=vm.seat.facts,
-        token=lambda: token,
+        token=lambda: token or "",
         heartbeat=HEARTBEAT,
         resync=RESYNC,
         rpc_timeout=5.0,

@@ -15,7 +15,7 @@ from cnsmo.state.store import Deployment, Store
 from cnsmo.state.tables import DEPLOYMENTS, JOIN_TOKENS
 from cnsmo.state.writer import Writer
 
-BAD_TOKEN = (
+BAD_TOKEN = (  # nosec B105: words about a token
     "the join token is not valid (any more): it may be mistyped, used up, expired or revoked; "
     "ask the operator for a new one ('cnsmo-manage token create')"
 )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import secrets
 import threading
@@ -21,6 +22,7 @@ from cnsmo.lab.hub import settings
 from cnsmo.lab.lab import Lab
 from cnsmo.lab.topology import Topology, VmSpec
 from cnsmo.lab.vm import Vm
+from cnsmo.model.errors import Removed
 from cnsmo.model.messages import AgentStatus, EventMessage, TokenRequest
 from tests.eventually import eventually
 
@@ -65,7 +67,7 @@ class World:
         token = self.client.token_create(DEPLOYMENT, request).token or ""
         made = dataclasses.replace(settings(vm, token), heartbeat=0.5, resync=resync)
         agent = AgentProcess(self._conf, made)
-        thread = threading.Thread(target=agent.run, name=name, daemon=True)
+        thread = threading.Thread(target=_live, args=(agent,), name=name, daemon=True)
         self._agents[name] = (agent, thread)
         thread.start()
 
@@ -139,6 +141,11 @@ class World:
     def run(self, vm: str, *args: str, **options: Any) -> str:
         """Run a program in a VM."""
         return self.lab.vm(vm).system().run(*args, **options).stdout
+
+
+def _live(agent: AgentProcess) -> None:
+    with contextlib.suppress(Removed):
+        agent.run()
 
 
 def wireguard_interfaces(vm: Vm) -> list[str]:
