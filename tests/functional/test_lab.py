@@ -168,9 +168,8 @@ def test_disk_is_the_same_inside_and_outside(demo):
 
 def test_init_reaps_orphans(demo):
     vm = demo.vm("web2")
-    vm.system().run(
-        "sh", "-c", "sh -c 'sleep 0.05 & :'; tail --pid=$(pgrep -n sleep) -s 0.01 -f /dev/null"
-    )
+    orphan = vm.system().run("sh", "-c", "sleep 0.3 >/dev/null 2>&1 & echo $!").stdout.strip()
+    vm.system().run("tail", f"--pid={orphan}", "-s", "0.01", "-f", "/dev/null")
     assert " Z" not in vm.system().run("ps", "-e", "-o", "pid,stat").stdout
 
 
