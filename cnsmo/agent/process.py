@@ -199,6 +199,7 @@ class AgentProcess:
                 self._ended.wait(pause)
                 continue
             self._server = server
+            self._wakeup.give(Reason.SYNC)  # hints that came before went nowhere
             if self._ended.is_set():
                 server.stop()
             return

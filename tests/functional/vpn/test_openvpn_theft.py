@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from cnsmo.services.vpn.drivers.certificate import Certificates
+from cnsmo.services.base import Refused
 from cnsmo.services.vpn.drivers.openvpn import OpenvpnDriver
 from tests.functional.vpn.contract import IF, end_pings
 from tests.functional.vpn.deployment import VPN
@@ -39,7 +39,9 @@ def test_announcing_anothers_fingerprint_opens_nothing(deploy: Deploy) -> None:
     shop = deploy("one", "two", "three")
     stolen = shop.announce("two")["fingerprint"]
     shop.converge()
-    shop.admit("three", {"driver": "openvpn", "fingerprint": stolen})
+    with pytest.raises(Refused):
+        shop.admit("three", {"driver": "openvpn", "fingerprint": stolen})
+    shop.impose("three", fingerprint=stolen)
     shop.apply("one")
     assert_all_reach_all(shop, "one", "two")
     assert set(sessions(shop)) == {"two"}
@@ -107,10 +109,7 @@ def test_a_withdrawn_certificate_ends_the_session_that_it_began(deploy: Deploy) 
     shop = deploy("one", "two")
     shop.converge()
     assert_all_reach_all(shop, "one", "two")
-    stranger = Certificates.model_validate_json(
-        (shop.state_dir("one") / "certificates.json").read_text()
-    )
-    shop.admit("two", {"driver": "openvpn", "fingerprint": stranger.current.fingerprint})
+    shop.admit("two", {"driver": "openvpn", "fingerprint": ":".join(["AB"] * 32)})
     shop.apply("one")
     assert sessions(shop) == {}
     assert shop.net.vms["two"].ping(shop.vpn_address("one"), count=2, wait=1).received == 0

@@ -13,7 +13,7 @@ QUICK = 5.0
 
 def changed(number: int) -> str:
     """The shop's document with something else in it each time."""
-    return SHOP.replace("driver:", f"keepalive: {number}, driver:")
+    return SHOP.replace("driver:", f"listen_port: {number}, driver:")
 
 
 def queue_of_hints(rabbitmq: RabbitmqBed, fleet: Fleet, agent: Agent) -> str:

@@ -27,7 +27,7 @@ def test_an_agent_killed_in_the_middle_of_apply_converges_when_it_is_back(
     fleet.until_ready("web1", revision=first.revision or 0)
     remembered = victim.state_dir / "units" / "vpn" / "backbone" / "gated" / "desired.json"
     os.mkfifo(gate)
-    second = fleet.apply(GATED.replace("driver:", "keepalive: 9, driver:"))
+    second = fleet.apply(GATED.replace("driver:", "listen_port: 9, driver:"))
     assert gate.read_text() == "half done"
     victim.kill()
     with pytest.raises(ValueError, match="Expecting"):
@@ -44,7 +44,7 @@ def test_an_agent_started_while_nobody_answers_restores_its_host_from_its_own_di
     fleet: Fleet, rabbitmq: RabbitmqBed
 ) -> None:
     fleet.apply()
-    agent, other = fleet.agent("web1", resync=1), fleet.agent("web2")
+    agent, other = (fleet.agent(host, resync=1, heartbeat=2) for host in ("web1", "web2"))
     fleet.until_ready("web1", "web2")
     eventually(lambda: agent.peers == {"web2"})
     assert agent.stop() == 0
@@ -57,7 +57,7 @@ def test_an_agent_started_while_nobody_answers_restores_its_host_from_its_own_di
     agent.remembered.unlink()
     eventually(agent.remembered.exists, 20, "repaired although the broker is away")
     rabbitmq.start()
-    plan = fleet.insist(SHOP.replace("driver:", "keepalive: 9, driver:"))
+    plan = fleet.insist(SHOP.replace("driver:", "listen_port: 9, driver:"))
     fleet.until_ready("web1", "web2", revision=plan.revision or 0)
     assert other.process.alive
 

@@ -17,22 +17,22 @@ AWAY = 30.0
 
 
 def changed(number: int) -> str:
-    return SHOP.replace("driver:", f"keepalive: {number}, driver:")
+    return SHOP.replace("driver:", f"listen_port: {number}, driver:")
 
 
 def test_after_a_restart_of_the_broker_the_next_change_reaches_everybody(
     fleet: Fleet, rabbitmq: RabbitmqBed
 ) -> None:
     fleet.apply()
-    agents = [fleet.agent(host) for host in HOSTS]
+    agents = [fleet.agent(host, heartbeat=2) for host in HOSTS]
     fleet.until_ready(*HOSTS)
     rabbitmq.restart()
     plan = fleet.insist(changed(1))
     fleet.until_ready(*HOSTS, revision=plan.revision or 0)
     for agent in agents:
         assert agent.process.alive
-        assert "Traceback" not in agent.said
-    assert "Traceback" not in fleet.programs[0].said
+    for program in fleet.programs:
+        assert " ERROR cnsmo" not in program.said
 
 
 def test_while_the_broker_is_away_hosts_keep_what_they_have_and_repair_it(
@@ -67,7 +67,7 @@ def test_a_silent_broker_makes_calls_unavailable_not_endless(
 ) -> None:
     """Its process is stopped: connections stay, nothing answers. As behind a dead firewall."""
     fleet.apply()
-    agent = fleet.agent("web1", resync=1, rpc_timeout=2)
+    agent = fleet.agent("web1", resync=1, rpc_timeout=2, heartbeat=2)
     fleet.until_ready("web1")
     operator = OperatorClient(fleet.conf, timeout=2)
     rabbitmq.pause()

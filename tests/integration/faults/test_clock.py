@@ -36,6 +36,6 @@ def test_a_clock_an_hour_off_changes_nothing(fleet: Fleet) -> None:
         assert 0 <= found.heartbeat_age < 20
         assert found.since is not None
         assert abs(found.since - now) < datetime.timedelta(minutes=5)
-    plan = fleet.apply(SHOP.replace("driver:", "keepalive: 9, driver:"))
+    plan = fleet.apply(SHOP.replace("driver:", "listen_port: 9, driver:"))
     fleet.until_ready("early", "late", revision=plan.revision or 0)
     fleet.until(lambda: agents[1].peers == {"early"}, "they are peers")

@@ -29,7 +29,7 @@ def test_calls_are_unavailable_and_the_core_lives_on(
     gone = time.monotonic()
     while time.monotonic() - gone < AWAY[how]:
         with pytest.raises(Unavailable):
-            operator.apply(SHOP.replace("driver:", "keepalive: 9, driver:"))
+            operator.apply(SHOP.replace("driver:", "listen_port: 9, driver:"))
         time.sleep(0.5)  # being away for that long is the fault
     postgresql.recover()
     fleet.until(fleet.agents, "the core answers again")
@@ -38,7 +38,7 @@ def test_calls_are_unavailable_and_the_core_lives_on(
     found = fleet.operator.deployment_show("shop")
     # What was asked of a silent database may have been done when it spoke again: once, or not.
     assert found.revision - known.revision in ({0} if how == "kill" else {0, 1})
-    plan = fleet.apply(SHOP.replace("driver:", "keepalive: 11, driver:"))
+    plan = fleet.apply(SHOP.replace("driver:", "listen_port: 11, driver:"))
     assert plan.revision
     fleet.until_ready("web1", revision=plan.revision)
     assert agent.process.alive

@@ -21,7 +21,7 @@ def test_the_second_of_two_agents_with_one_name_is_refused_clearly(fleet: Fleet)
     ]
     assert first.process.alive
     assert [host.id for host in fleet.operator.host_list("shop")] == [before]
-    plan = fleet.apply(SHOP.replace("driver:", "keepalive: 9, driver:"))
+    plan = fleet.apply(SHOP.replace("driver:", "listen_port: 9, driver:"))
     fleet.until_ready("web1", revision=plan.revision or 0)
 
 
