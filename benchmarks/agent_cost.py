@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 
 from benchmarks.figures import Figure, Target, median_of
-from benchmarks.newcomer import VPN, agent
+from benchmarks.newcomer import VPN, agent, warm_up
 from benchmarks.run import Run
-from benchmarks.stage import SECONDS, Stage, member_event
+from benchmarks.stage import Stage
 from cnsmo.lab.topology import mesh
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -40,21 +40,20 @@ def measure(run: Run) -> list[Figure]:
         stage.join(vm.name for vm in old)
         stage.apply(VPN)
         stage.settle()
+        warm_up(run, stage, new.name)
         run.expect(run.scale.agent_starts + 1)
         for number in range(run.scale.agent_starts):
             run.step(f"start {number + 1} of {run.scale.agent_starts}")
-            with stage.watch() as watch:
+            with stage.announced(new.name) as wait:
                 begun = time.monotonic()
                 with agent(stage, new.name) as process:
-                    while not member_event(watch.next(SECONDS), new.name):
-                        continue
-                    starts.append(time.monotonic() - begun)
-                    stage.settle()
+                    starts.append(wait() - begun)
+                    stage.settle(new.name)
                     resident.append(_memory(process.pid, "Rss"))
                     shared.append(_memory(process.pid, "Pss"))
         run.step(f"watching an idle agent for {run.scale.idle_seconds:g} s")
         with agent(stage, new.name) as process:
-            stage.settle()
+            stage.settle(new.name)
             time.sleep(min(CALM_SECONDS, run.scale.idle_seconds))
             before, begun = _cpu(process.pid), time.monotonic()
             time.sleep(run.scale.idle_seconds)

@@ -27,7 +27,6 @@ from benchmarks.stage import Stage
 VPN = "backbone: {{cidr: 10.66.0.0/16, driver: noop, keepalive: {keepalive}}}"
 CALM = "[agent]\nheartbeat = 3600\nresync = 86400\n[core]\ndown_after = 86400\n"
 """Nothing but the change is to be counted: what happens all the time is switched off."""
-QUIET_SECONDS = 1.0
 WORK = {"cpu": "seconds of processor", "statements": "SQL statements", "messages": "messages"}
 AT_MOST_LINEAR = Target(1.1)
 CONSTANT = Target(0.1)
@@ -84,10 +83,10 @@ def _samples(run: Run, stage: Stage, times: int, change: Callable[[int], object]
     for number in range(times):
         hosts = len(stage.hosts())
         run.step(f"{hosts} hosts, change {number + 1} of {times}")
-        before, before_fleet = _quiet(stage)
+        before, before_fleet = _quiet(stage, run.scale.quiet_seconds)
         change(number)
         stage.until(lambda: stage.fleet.ask()["applied"] >= stage.revision, "all have applied it")
-        after, after_fleet = _quiet(stage)
+        after, after_fleet = _quiet(stage, run.scale.quiet_seconds)
         spent = {key: after[key] - before[key] for key in after}
         samples["cpu"].append(spent["cpu"])
         samples["statements"].append(spent["statements"])
@@ -97,11 +96,11 @@ def _samples(run: Run, stage: Stage, times: int, change: Callable[[int], object]
     return samples
 
 
-def _quiet(stage: Stage) -> tuple[dict[str, float], dict[str, float]]:
-    """What core and fleet have cost, when no message has passed for a while."""
+def _quiet(stage: Stage, quiet: float) -> tuple[dict[str, float], dict[str, float]]:
+    """What core and fleet have cost, when no message has passed for so many seconds."""
     before, since = stage.core.ask(), time.monotonic()
-    while time.monotonic() - since < QUIET_SECONDS:
-        time.sleep(QUIET_SECONDS / 4)
+    while time.monotonic() - since < quiet:
+        time.sleep(quiet / 4)
         now = stage.core.ask()
         if (now["sent"], now["received"]) != (before["sent"], before["received"]):
             before, since = now, time.monotonic()

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -48,8 +49,10 @@ class Run:
         return self._broker
 
     @contextlib.contextmanager
-    def benchmark(self, name: str):
-        """Progress of one benchmark is shown while the context lasts."""
+    def benchmark(self, name: str) -> Iterator[None]:
+        """Progress of one benchmark is shown while the context lasts; in a log, its name only."""
+        if not self._bar.console.is_terminal:
+            print(f"measuring: {name}", flush=True)
         self._task = self._bar.add_task("", benchmark=name, total=None)
         yield
         self._bar.update(self._task, description="done", total=1, completed=1)

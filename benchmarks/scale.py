@@ -19,6 +19,8 @@ class Scale:
     core_hosts: tuple[int, ...] = (10, 50, 100)
     core_changes: int = 8
     core_joins: int = 4
+    quiet_seconds: float = 1.0
+    warm_ups: int = 1
     agent_starts: int = 10
     idle_seconds: float = 60.0
 
@@ -34,6 +36,8 @@ SMOKE = Scale(
     core_hosts=(2, 4),
     core_changes=1,
     core_joins=1,
+    quiet_seconds=0.3,
+    warm_ups=0,
     agent_starts=1,
     idle_seconds=1.0,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,7 +25,7 @@ from cnsmo.lab.network import NETNS
 from cnsmo.lab.place import base
 from cnsmo.lab.topology import Topology
 from cnsmo.model.lifecycle import State
-from cnsmo.model.messages import EventMessage, HostStatus, TokenRequest
+from cnsmo.model.messages import HostStatus, TokenRequest
 
 DEPLOYMENT = "bench"
 SECONDS = 60.0
@@ -75,8 +75,7 @@ class Stage:
         """Start agents of the fleet; returns when all of them have joined and all is in force."""
         tokens = {host: self.token(groups) for host in hosts}
         self.fleet.ask(start=tokens)
-        self.until(lambda: set(tokens) <= {host.name for host in self.hosts()}, "all joined")
-        self.settle()
+        self.settle(*tokens)
 
     def token(self, groups: Iterable[str] = ("mesh",)) -> str:
         """A new join token."""
@@ -100,9 +99,9 @@ class Stage:
         """All hosts with their agents."""
         return self.client.host_list(DEPLOYMENT)
 
-    def settle(self) -> None:
-        """Wait until every agent is ready and has the head revision in force."""
-        self.until(self._settled, "all agents are ready")
+    def settle(self, *names: str) -> None:
+        """Wait until these hosts have joined, and every agent is ready and has applied all."""
+        self.until(lambda: self._settled(names), "all agents are ready")
 
     def until(self, done: Callable[[], bool], what: str) -> None:
         """Ask until it is so. Raises TimeoutError."""
@@ -114,9 +113,22 @@ class Stage:
                 raise TimeoutError(f"waited in vain until {what}: {stand}")
             time.sleep(LOOK_SECONDS)
 
-    def watch(self) -> Watch:
-        """Events, from the time that its context is entered."""
-        return Watch(CONF)
+    @contextlib.contextmanager
+    def announced(self, host: str) -> Iterator[Callable[[], float]]:
+        """Listen for a host's announcement to a VPN.
+
+        :return: waits for it, and says at what monotonic time it was heard of.
+        """
+
+        def wait() -> float:
+            until = time.monotonic() + SECONDS
+            while (event := watch.next(max(0.0, until - time.monotonic()))) is not None:
+                if event.type == "vpn.member.declared" and event.host == host:
+                    return time.monotonic()
+            raise TimeoutError(f"{host} did not announce itself within {SECONDS:g} s")
+
+        with Watch(CONF) as watch:
+            yield wait
 
     def agent_config(self, host: str, token: str) -> Path:
         """Configuration of a real agent in a VM, which reaches the broker through the relay."""
@@ -134,9 +146,11 @@ class Stage:
         )
         return path
 
-    def _settled(self) -> bool:
+    def _settled(self, names: Collection[str]) -> bool:
         """Revisions that only tell of agents' states are not waited for: nobody applies them."""
         hosts = self.hosts()
+        if not {host.name for host in hosts} >= set(names):
+            return False
         revisions = [self.revision]
         for row in self.client.service_list(DEPLOYMENT):
             members = self.client.member_list(DEPLOYMENT, row.kind, row.name)
@@ -183,10 +197,3 @@ class Stage:
 
     def _child(self, module: str, *args: str) -> Child:
         return self._stack.enter_context(Child(module, *args, log=self.directory / f"{module}.log"))
-
-
-def member_event(event: EventMessage | None, host: str) -> bool:
-    """Whether an event says that a host has announced itself to a VPN."""
-    return bool(
-        event and event.type == "vpn.member.declared" and event.message.endswith(f"/{host}")
-    )

@@ -3,8 +3,8 @@
 #
 # Runs the tests: installs what they need (bindep.txt, tox), then runs tox. Debian 12 and 13, Ubuntu 24.04.
 #
-#   tools/test.sh                            lint, unit and integration tests, coverage
-#   tools/test.sh --all                      and acceptance tests, and the benchmarks at their smallest
+#   tools/test.sh                            lint, unit and integration tests
+#   tools/test.sh --all                      and coverage, acceptance tests, the benchmarks at their smallest
 #   tools/test.sh -e unit -- tests/unit -x   any arguments of tox
 #
 #   CNSMO_FAIL_ON_SKIP=1   a test that is skipped is a failure, unless it is marked may_skip (CI sets it)
