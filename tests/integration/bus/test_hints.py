@@ -87,7 +87,8 @@ def test_a_host_that_is_gone_does_not_hold_up_the_hints_to_others(
 
 
 def test_twenty_changes_in_a_burst_are_a_few_rounds_of_work(bare_fleet: Fleet) -> None:
-    bare_fleet.core(hint_interval=1).says("core answers")
+    interval, begun = 1, time.monotonic()
+    bare_fleet.core(hint_interval=interval).says("core answers")
     bare_fleet.operator.deployment_create("shop")
     bare_fleet.apply()
     agent = bare_fleet.agent("web1")
@@ -96,4 +97,6 @@ def test_twenty_changes_in_a_burst_are_a_few_rounds_of_work(bare_fleet: Fleet) -
     newest = plans[-1].revision
     assert newest
     bare_fleet.until_ready("web1", revision=newest, timeout=QUICK)
-    assert agent.said.count("remembered") <= 8
+    rounds = agent.said.count("remembered")
+    assert rounds <= 4 + (time.monotonic() - begun) / interval
+    assert rounds < 20, "a round for each change"
