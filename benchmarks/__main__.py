@@ -12,6 +12,7 @@ import platform
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -22,16 +23,20 @@ from benchmarks.run import Run
 from benchmarks.scale import FULL, SMOKE
 from cnsmo import conf
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; the exit code is 0 even when a target is missed: the table says so."""
     asked = _parser().parse_args(argv)
     logging.getLogger("amqp").setLevel(logging.ERROR)  # it warns of every channel that is closed
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
     conf.register()
     conf.CONF([], project="cnsmo", default_config_files=[], default_config_dirs=[])
     names = asked.only or list(catalogue.BENCHMARKS)
     figures: dict[str, list[Figure]] = {}
+    machine = _machine()
     try:
         with Run(SMOKE if asked.smoke else FULL, asked.keep) as run:
             for name in names:
@@ -41,19 +46,25 @@ def main(argv: list[str] | None = None) -> int:
         print("stopped; everything is taken down", file=sys.stderr)
         return 130
     finally:
-        _show(figures, asked.out)
+        _show(figures, machine, asked.out)
     return 0
 
 
-def _show(figures: dict[str, list[Figure]], out: Path | None) -> None:
+def _show(figures: dict[str, list[Figure]], machine: dict[str, Any], out: Path | None) -> None:
     console = Console()
     width = console.width if console.is_terminal else max(console.width, 170)
-    Console(width=width).print(table.table(figures))
+    Console(width=width).print(
+        f"{machine['processors']} processors, load {machine['load']:.1f} before the start, "
+        f"kernel {machine['kernel']}, Python {machine['python']}, {machine['at']}",
+        table.table(figures),
+        sep="\n",
+        highlight=False,
+    )
     if out is not None:
-        out.write_text(json.dumps(table.document(figures, _machine()), indent=1) + "\n")
+        out.write_text(json.dumps(table.document(figures, machine), indent=1) + "\n")
 
 
-def _machine() -> dict[str, str | int | None]:
+def _machine() -> dict[str, Any]:
     return {
         "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "kernel": platform.release(),
@@ -75,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _interrupt(*_args: object) -> None:
+    """Stop measuring; taking everything down is not interrupted a second time."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -58,8 +58,12 @@ class Heart:
         self._seen = revision
         self._announced = announced
 
-    def beat(self) -> None:
-        """One beat, now. A core that does not answer is left to the worker to worry about."""
+    def beat(self, catch_up: bool = True) -> None:
+        """One beat, now. A core that does not answer is left to the worker to worry about.
+
+        catch_up: ask for what is newer than what we have. Not right after we asked: there is a
+        hint on its way, and in a burst of changes the hints keep the pace.
+        """
         try:
             answer = self._client.heartbeat(Heartbeat(applied=dict(self._applied)))
         except CnsmoError as exc:
@@ -72,7 +76,7 @@ class Heart:
             for service, announced in self._announced.items()
         )
         self.confirmed = answer.confirmed
-        if answer.head != self._seen:
+        if catch_up and answer.head != self._seen:
             self._wakeup.give(Reason.SYNC)
         if newly:
             self._wakeup.give(Reason.LOOK)

@@ -97,7 +97,7 @@ class Worker:
                     self._tell(agent.service.name, outcome, Reason.REPORT in reasons)
                     again += [] if outcome.again is None else [outcome.again]
         if declared or not changes.rows:
-            self._heart.beat()
+            self._heart.beat(catch_up=not declared)
         return min(again, default=None)
 
     def teardown(self) -> list[str]:
