@@ -285,3 +285,8 @@ def run_batch(system: System, commands: Sequence[str]) -> None:
 def delete_link(system: System, name: str) -> None:
     """Delete an interface; fine when it is gone already."""
     system.run("ip", "link", "delete", "dev", name, ok=(0, 1))
+
+
+def port_in_use(system: System, port: int) -> bool:
+    """Whether a socket of this host, a program's or the kernel's, has the UDP port."""
+    return bool(system.run("ss", "-Hlnu", f"sport = :{int(port)}").stdout.strip())

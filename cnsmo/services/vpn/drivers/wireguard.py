@@ -26,6 +26,7 @@ from cnsmo.services.vpn.drivers.link import (
     converge_link,
     foreign_routes,
     link_steps,
+    port_in_use,
     read_link,
     read_links,
 )
@@ -269,16 +270,25 @@ class WireguardDriver(VpnDriver):
         return host_side.passed_on(desired, self._interface.name, scene.behind)
 
     def _move_port(self, old: int, new: int) -> None:
-        """Listen on another port, or again on the old one: wireguard-go would listen on none."""
+        """Listen on another port, or stay on the old one.
+
+        wireguard-go lets go of the old port before it asks for the new one, so it is asked only
+        where the new one is free, and put back where somebody else was quicker.
+        """
         name = self._interface.name
+        if port_in_use(self.system, new):
+            raise self._port_is_taken(new, "in use already")
         try:
             set_device(self.system, name, ("listen-port", str(int(new))), ())
         except ProgramError as exc:
             set_device(self.system, name, ("listen-port", str(old)), ())
-            raise DriverError(
-                f"VPN {self.unit}: UDP port {new} cannot be used ({exc}): end what uses it on this "
-                "host ('ss -lunp'), or declare another listen_port"
-            ) from exc
+            raise self._port_is_taken(new, str(exc)) from exc
+
+    def _port_is_taken(self, port: int, why: str) -> DriverError:
+        return DriverError(
+            f"VPN {self.unit}: UDP port {port} cannot be used ({why}): end what uses it on this "
+            "host ('ss -lunp'), or declare another listen_port"
+        )
 
 
 def _device_drift(desired: VpnDesired, device: WgDevice, pair: KeyPair | None) -> list[str]:
