@@ -13,7 +13,7 @@ from benchmarks.arena import MESH, arena
 from benchmarks.figures import Figure, Target, median_of, ratio_of
 from benchmarks.overlays.wireguard import Wireguard
 from benchmarks.run import Run
-from cnsmo.services.vpn.drivers.link import interface_name
+from cnsmo.services.kit.link import interface_name
 
 OURS = "CNSMO's WireGuard"
 THEIRS = Wireguard.name

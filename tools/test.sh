@@ -3,8 +3,8 @@
 #
 # Runs the tests: installs what they need (bindep.txt, tox), then runs tox. Debian 12 and 13, Ubuntu 24.04.
 #
-#   tools/test.sh                            lint, unit and integration tests
-#   tools/test.sh --all                      and coverage, acceptance tests, the benchmarks at their smallest
+#   tools/test.sh                            lint, all tests (two environments at a time), coverage
+#   tools/test.sh --all                      and the benchmarks at their smallest
 #   tools/test.sh -e unit -- tests/unit -x   any arguments of tox
 #
 #   CNSMO_FAIL_ON_SKIP=1   a test that is skipped is a failure, unless it is marked may_skip (CI sets it)
@@ -15,9 +15,12 @@
 . "$(dirname "$0")/lib.sh"
 
 main() {
-    local arguments=("$@") profiles=(test lab)
+    local arguments=("$@") profiles=(test lab) how=(run)
     if [[ ${1:-} == --all ]]; then
-        arguments=(-e "lint,unit,integration,coverage,acceptance,bench-smoke" "${@:2}")
+        "$0"
+        arguments=(-e bench-smoke)
+    elif (( $# == 0 )); then
+        how=(run-parallel --parallel 2 --parallel-no-spinner)
     fi
     [[ " ${arguments[*]} " != *bench* ]] || profiles+=(bench)
     ensure_venv
@@ -27,7 +30,7 @@ main() {
     cd "$top"
     # Bytecode makes every process that a test starts quicker.
     unset PYTHONDONTWRITEBYTECODE
-    exec "$venv/bin/tox" run "${arguments[@]}"
+    exec "$venv/bin/tox" "${how[@]}" "${arguments[@]}"
 }
 
 main "$@"

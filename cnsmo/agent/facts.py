@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from cnsmo.model.errors import InvalidRequest, ProgramError
 from cnsmo.model.host import HostFacts
 from cnsmo.model.names import LABEL, check_label
+from cnsmo.model.wording import in_words
 from cnsmo.services.base import System
 
 LOG = log.getLogger(__name__)
@@ -64,8 +65,7 @@ def gather(conf: cfg.ConfigOpts, system: System, instance_data: Path = INSTANCE_
             instance_id=cloud.get("instance_id", ""),
         )
     except ValidationError as exc:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
-        raise InvalidRequest(f"configuration, group [host]: {wrong}") from exc
+        raise InvalidRequest(f"configuration, group [host]: {in_words(exc)}") from exc
 
 
 def _cloud(path: Path) -> dict[str, Any]:

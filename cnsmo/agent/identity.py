@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from cnsmo.files import sync_folder, write_file
 from cnsmo.model.errors import Conflict, InvalidRequest
-from cnsmo.state.replica import sync_folder, write_file
 
 EVERY_SERVICE = "all"
 """The role of a process that hosts all of the host's services."""

@@ -77,6 +77,8 @@ class ServiceAgent:
         :raises Unavailable: when the core does not answer.
         """
         told = Announced()
+        if self.service.Announcement is None:
+            return told
         try:
             units = {unit.name: unit for unit in self.service.units(view, host)}
         except Exception as exc:  # of a plugin; the other services shall not suffer
@@ -117,8 +119,8 @@ class ServiceAgent:
 
     def _plain(self, body: dict[str, Any]) -> dict[str, Any]:
         """What a host announced, in one form: without what the core added, or what says nothing."""
-        announced = read(self.service.Announcement, body)
-        return announced.model_dump(mode="json", exclude_none=True)
+        model = self.service.Announcement
+        return {} if model is None else read(model, body).model_dump(mode="json", exclude_none=True)
 
     def _owned(self, view: View, host: str) -> set[str]:
         """Instances that this host has announced itself to."""

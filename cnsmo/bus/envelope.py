@@ -17,6 +17,7 @@ from oslo_log import log
 from pydantic import BaseModel, ValidationError
 
 from cnsmo.model.errors import CnsmoError, InvalidRequest, from_code
+from cnsmo.model.wording import in_words
 
 LOG = log.getLogger(__name__)
 
@@ -34,10 +35,7 @@ def answers(method: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
         except CnsmoError as exc:
             return _error(exc.code, exc.message, exc.details)
         except ValidationError as exc:
-            found = "; ".join(
-                f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors()[:5]
-            )
-            return _error(InvalidRequest.code, f"{method.__name__}: {found}", {})
+            return _error(InvalidRequest.code, f"{method.__name__}: {in_words(exc)}", {})
         except TypeError as exc:
             if exc.__traceback__ is not None and exc.__traceback__.tb_next is None:
                 return _error(InvalidRequest.code, f"{method.__name__}: wrong arguments", {})

@@ -16,6 +16,7 @@ from cnsmo.model.host import HostFacts
 from cnsmo.model.lifecycle import WORKING, State, may_follow
 from cnsmo.model.reading import read
 from cnsmo.model.resource import AGENT, CORE, HOST, Changes, joined, member_kind
+from cnsmo.model.wording import in_words
 from cnsmo.services import registry
 from cnsmo.services.base import Refused
 from cnsmo.state import identities, liveness, tokens
@@ -93,11 +94,12 @@ class Membership:
         """
         service = registry.service(announcement.service)
         kind = member_kind(service.name)
+        if service.Announcement is None:
+            raise InvalidRequest(f"hosts announce nothing to the service {service.name}")
         try:
             announced = service.Announcement.model_validate(announcement.body)
         except ValidationError as exc:
-            wrong = "; ".join(f"{e['loc']}: {e['msg']}" for e in exc.errors()[:5])
-            raise InvalidRequest(f"announcement to {service.name}: {wrong}") from exc
+            raise InvalidRequest(f"announcement to {service.name}: {in_words(exc)}") from exc
 
         def work(writer: Writer) -> None:
             view = writer.view([HOST, service.name, kind])

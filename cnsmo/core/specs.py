@@ -13,8 +13,8 @@ from pydantic_core import ErrorDetails
 from cnsmo.model.document import Document
 from cnsmo.model.messages import Problem
 from cnsmo.model.suggest import did_you_mean
+from cnsmo.model.wording import worded
 from cnsmo.services import registry
-from cnsmo.services.wording import worded
 
 
 def validate(document: Document) -> tuple[dict[tuple[str, str], dict[str, Any]], list[Problem]]:

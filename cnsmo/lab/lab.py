@@ -19,6 +19,7 @@ from pathlib import Path
 from oslo_log import log
 
 from cnsmo.agent.system import LocalSystem
+from cnsmo.files import draft
 from cnsmo.lab import claim, place, record, requirements, rootless
 from cnsmo.lab.errors import LabError
 from cnsmo.lab.faults import Faults
@@ -148,7 +149,7 @@ class Lab:
 
     def _strangers(self) -> set[Path]:
         """What is in the directory and is no beginning of a lab."""
-        return set(self.directory.iterdir()) - {record.draft(self._state)}
+        return set(self.directory.iterdir()) - {draft(self._state)}
 
     def _claim(self, plan: Plan) -> None:
         """Write down what will be made, and make sure that nobody else has its names."""

@@ -4,26 +4,16 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from cnsmo.files import write_file
 from cnsmo.lab.errors import LabError
 
 
 def write(path: Path, body: dict[str, Any]) -> None:
     """Put body there in one step; on the disk when this returns."""
-    beginning = draft(path)
-    with open(beginning, "w", encoding="utf-8") as file:
-        json.dump(body, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    beginning.replace(path)
-
-
-def draft(path: Path) -> Path:
-    """Where `write` begins; it stays there when the writer is killed."""
-    return path.with_name(f"{path.name}.new")
+    write_file(path, json.dumps(body, indent=1))
 
 
 def read(path: Path) -> dict[str, Any] | None:

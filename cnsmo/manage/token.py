@@ -64,6 +64,7 @@ cnsmo-manage token create -f value -c token > join.token
         from pydantic import ValidationError
 
         from cnsmo.model.messages import TokenRequest
+        from cnsmo.model.wording import in_words
 
         if not 1 <= parsed_args.lifetime <= YEAR:
             raise InvalidRequest("--lifetime: from 1 second to 365 days")
@@ -74,10 +75,7 @@ cnsmo-manage token create -f value -c token > join.token
                 groups=parsed_args.group, lifetime=parsed_args.lifetime, uses=parsed_args.uses
             )
         except ValidationError as exc:
-            told = "; ".join(
-                str(error["msg"]).removeprefix("Value error, ") for error in exc.errors()
-            )
-            raise InvalidRequest(f"--group: {told}") from exc
+            raise InvalidRequest(f"--group: {in_words(exc)}") from exc
         name, client = self.deployment(parsed_args), self.session.client
         columns = "Deployment", "Groups", "Uses", "Expires"
         if parsed_args.dry_run:

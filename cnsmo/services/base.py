@@ -21,6 +21,7 @@ from cnsmo.model.messages import Problem
 from cnsmo.model.reading import read
 from cnsmo.model.resource import View, joined, member_kind
 from cnsmo.model.suggest import did_you_mean
+from cnsmo.services.options import NoOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,13 +115,15 @@ D = TypeVar("D", bound=Desired)
 class Driver(abc.ABC, Generic[D]):
     """Keeps one unit on one host. Holds no state of its own that a restart would lose.
 
-    ``state_dir`` is the unit's own directory (0700, made by the base class when first asked for);
-    whatever must survive a reboot or is secret lives there, 0600.
+    ``state_dir`` is the unit's own directory, ``<agent's>/units/<service>/<unit>/<driver>``;
+    whatever must survive a reboot or is secret lives there (0700, files 0600).
     """
 
     name: ClassVar[str]
     prepares: ClassVar[bool] = False
     """Whether apply() can do something useful with what is ``waiting``, before it is announced."""
+    Options: ClassVar[type[BaseModel]] = NoOptions
+    """Its driver_options; what does not fit is refused at plan."""
 
     def __init__(self, system: System, unit: str, label: str, state_dir: Path) -> None:
         """label: ``deployment/host/unit``, a mark for what belongs to us (interface alias etc.)."""
@@ -171,8 +174,9 @@ class NetworkService(abc.ABC):
     name: ClassVar[str]
     Spec: ClassVar[type[BaseModel]]
     """What the operator declares per instance; its JSON schema is the reference documentation."""
-    Announcement: ClassVar[type[BaseModel]]
-    """What a host may announce to an instance; validated before admit() sees it."""
+    Announcement: ClassVar[type[BaseModel] | None] = None
+    """What a host may announce to an instance; validated before admit() sees it. None: nothing,
+    then a host has its place as soon as the instance concerns it."""
 
     @abc.abstractmethod
     def check(self, view: View) -> list[Problem]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from oslo_log import log
 from pydantic import BaseModel, ValidationError
 
+from cnsmo.files import write_file
 from cnsmo.model.errors import ReplicaDamaged
 from cnsmo.model.resource import Changes, Row, View
 
@@ -127,34 +128,6 @@ class Replica:
 
     def _damaged(self, why: str) -> ReplicaDamaged:
         return ReplicaDamaged(f"the replica {self.path} {why}")
-
-
-def write_file(path: Path, text: str, writer: str = "") -> None:
-    """Replace a file's content, atomically, durably, readable by its owner only.
-
-    writer: tells processes apart that may write the same file at the same time.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}{writer}.new")
-    try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make what was named in a directory last through a power cut."""
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _checksum(text: str) -> str:

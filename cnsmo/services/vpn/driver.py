@@ -6,17 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
 from cnsmo.services.base import Driver
 from cnsmo.services.vpn.desired import VpnDesired
 from cnsmo.services.vpn.spec import Topology
-
-
-class NoOptions(BaseModel):
-    """A driver without driver_options."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class VpnDriver(Driver[VpnDesired]):
@@ -24,8 +16,6 @@ class VpnDriver(Driver[VpnDesired]):
 
     topologies: ClassVar[tuple[Topology, ...]] = (Topology.MESH, Topology.HUB)
     """What it can realise."""
-    Options: ClassVar[type[BaseModel]] = NoOptions
-    """Its driver_options; what does not fit is refused at plan."""
 
     @classmethod
     def listens(cls, listen_port: int, options: Mapping[str, Any]) -> tuple[str, int] | None:

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from cnsmo.model.host import Host
 from cnsmo.model.lifecycle import WORKING, State
@@ -17,11 +17,11 @@ from cnsmo.model.reading import read
 from cnsmo.model.resource import AGENT, View, joined, member_kind, renewal_kind
 from cnsmo.services import registry
 from cnsmo.services.base import Desired, NetworkService, Refused, Unit, specs, unknown_groups
+from cnsmo.services.options import option_problems
 from cnsmo.services.vpn.admit import allocate
 from cnsmo.services.vpn.compile import belongs, compile_vpn, fits
 from cnsmo.services.vpn.driver import VpnDriver
 from cnsmo.services.vpn.spec import VpnAnnouncement, VpnMember, VpnSpec
-from cnsmo.services.wording import worded
 
 
 class VpnService(NetworkService):
@@ -198,19 +198,7 @@ def _check_driver(name: str, spec: VpnSpec) -> list[Problem]:
                 remedy=f"it can do: {able}; or choose another driver",
             )
         )
-    try:
-        driver.Options.model_validate(spec.driver_options)
-    except ValidationError as exc:
-        known = ", ".join(driver.Options.model_fields) or "none"
-        problems += [
-            Problem(
-                path=".".join((path, "driver_options", *map(str, error["loc"]))),
-                message=worded(error),
-                remedy=f"driver_options of {spec.driver}: {known}",
-            )
-            for error in exc.errors()
-        ]
-    return problems
+    return problems + option_problems(driver.Options, spec.driver, spec.driver_options, path)
 
 
 def _driver(spec: VpnSpec) -> type[VpnDriver]:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 from cnsmo.model.errors import DriverError, ProgramError
-from cnsmo.services.vpn.drivers.link import interface_name
+from cnsmo.services.kit.link import interface_name
 from tests.functional.vpn.deployment import VPN, Deployment
 from tests.functional.vpn.systems import Killed, Recorder, Saboteur
 from tests.functional.vpn.traffic import VpnTraffic

@@ -69,7 +69,7 @@ class Deployment:
         return self.drivers[name]
 
     def state_dir(self, name: str) -> Path:
-        return self._state / name / VPN
+        return self._state / name / VPN / VPN / self._class.name
 
     def rotate(self) -> None:
         """The operator asks for new keys."""

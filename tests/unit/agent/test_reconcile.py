@@ -261,6 +261,19 @@ def test_nothing_declared_is_ready_too(bench: Bench) -> None:
     assert bench.reconcile().state is State.READY
 
 
+def test_a_service_that_hosts_announce_nothing_to_needs_no_place(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Notes, "Announcement", None)
+    monkeypatch.setattr(
+        Notes, "compile", lambda self, view, host: {"a": Note("fake", "hello")}, raising=True
+    )
+    assert bench.announce(note("a")) == module.Announced()
+    assert (bench.told, bench.withdrawn) == ([], [])
+    assert bench.reconcile(note("a")).state is State.READY
+    assert bench.driver("a").calls == ["check", "apply", "observe"]
+
+
 def test_without_a_place_the_agent_is_configuring(bench: Bench) -> None:
     outcome = bench.reconcile(note("a"), note("b"), member("b"))
     assert (outcome.state, outcome.reason) == (State.CONFIGURING, "waiting for a place in a")

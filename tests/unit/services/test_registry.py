@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cnsmo.agent.system import LocalSystem
 from cnsmo.model.errors import DriverUnavailable, InvalidRequest
+from cnsmo.model.wording import worded
 from cnsmo.services import registry
 from cnsmo.services.vpn.drivers.noop import NoopDriver
 from cnsmo.services.vpn.service import VpnService
-from cnsmo.services.wording import worded
 
 
 def test_the_vpn_is_found_with_its_drivers() -> None:

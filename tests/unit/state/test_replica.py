@@ -4,7 +4,6 @@
 import contextlib
 import datetime
 import json
-import os
 import resource
 import signal
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 
 from cnsmo.model.resource import OPERATOR, Changes, Row
 from cnsmo.state import replica as module
-from cnsmo.state.replica import Replica, write_file
+from cnsmo.state.replica import Replica
 
 NOW = datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC)
 
@@ -262,23 +261,3 @@ def test_a_crash_before_the_rename_leaves_the_old_file(
     stored.save()
     assert replica.load()
     assert replica.revision == 3
-
-
-def test_a_file_is_on_disk_before_it_takes_the_place_of_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done: list[str] = []
-    fsync, replace = os.fsync, os.replace
-
-    def synced(handle: int) -> None:
-        done.append("fsync " + Path(os.readlink(f"/proc/self/fd/{handle}")).name)
-        fsync(handle)
-
-    def replaced(draft: Path, path: Path) -> None:
-        done.append("replace")
-        replace(draft, path)
-
-    monkeypatch.setattr(module.os, "fsync", synced)
-    monkeypatch.setattr(module.os, "replace", replaced)
-    write_file(tmp_path / "file", "content")
-    assert done == ["fsync file.new", "replace", f"fsync {tmp_path.name}"]

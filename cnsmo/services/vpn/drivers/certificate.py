@@ -10,7 +10,6 @@ issuer proves nothing, and nothing relies on it.
 from __future__ import annotations
 
 import datetime
-import hashlib
 from pathlib import Path
 
 from cryptography import x509
@@ -21,7 +20,8 @@ from oslo_log import log
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cnsmo.model.names import check_label
-from cnsmo.services.vpn.drivers.private_files import read_private, write_private
+from cnsmo.services.kit.private_files import read_private, write_private
+from cnsmo.services.kit.rotation import Ageing
 
 LOG = log.getLogger(__name__)
 
@@ -31,22 +31,16 @@ BEGINNING = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 """Before any clock that is merely wrong: age is judged by rotation, not by the certificate."""
 END = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
 """No well-defined expiration date (RFC 5280, 4.1.2.5)."""
-SPREAD = 0.1
-"""Hosts replace their certificates at up to this share before or after their time."""
 
 
-class Certificate(BaseModel):
+class Certificate(Ageing):
     """A private key with its certificate, both as PEM.
 
     ``created``: seconds since the epoch; ``generation``: the operator's command it answers.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
     key: str = Field(repr=False)
     certificate: str
-    created: float
-    generation: int
 
     @classmethod
     def new(cls, host: str, generation: int, now: float) -> Certificate:
@@ -80,13 +74,8 @@ class Certificate(BaseModel):
         """Key and certificate in one file, which can be replaced in one step."""
         return self.key + self.certificate
 
-    def due(self, generation: int, rotate_after: float, now: float) -> bool:
-        """Whether the operator or its age (rotate_after in seconds; 0: never) asks for another."""
-        if self.generation < generation:
-            return True
-        place = int(hashlib.sha256(self.certificate.encode()).hexdigest()[:8], 16) / 2**32
-        life = rotate_after * (1 - SPREAD + 2 * SPREAD * place)
-        return bool(rotate_after) and now - self.created > life
+    def mark(self) -> str:
+        return self.certificate
 
 
 class Certificates(BaseModel):

@@ -7,8 +7,8 @@ import ipaddress
 from collections.abc import Mapping
 
 from cnsmo.model.errors import DriverError
+from cnsmo.services.kit.link import WantedLink
 from cnsmo.services.vpn.desired import VpnDesired
-from cnsmo.services.vpn.drivers.link import WantedLink
 
 
 def wanted_link(desired: VpnDesired, blocked: Mapping[str, str]) -> WantedLink:

@@ -7,7 +7,6 @@ The next key is made and announced ahead; when everybody has heard of it, it tak
 from __future__ import annotations
 
 import base64
-import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -15,23 +14,17 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from oslo_log import log
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from cnsmo.services.vpn.drivers.private_files import read_private, write_private
+from cnsmo.services.kit.private_files import read_private, write_private
+from cnsmo.services.kit.rotation import Ageing
 from cnsmo.services.vpn.spec import check_key
 
 LOG = log.getLogger(__name__)
 
-SPREAD = 0.1
-"""Hosts replace their keys at up to this share before or after their time, not all at once."""
 
-
-class Key(BaseModel):
+class Key(Ageing):
     """A key pair. ``created``: seconds since the epoch; ``generation``: the operator's command."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
     private: Annotated[str, AfterValidator(check_key)] = Field(repr=False)
-    created: float
-    generation: int
 
     @classmethod
     def new(cls, generation: int, now: float) -> Key:
@@ -45,14 +38,8 @@ class Key(BaseModel):
         private = X25519PrivateKey.from_private_bytes(base64.b64decode(self.private))
         return base64.b64encode(private.public_key().public_bytes_raw()).decode()
 
-    def due(self, generation: int, rotate_after: float, now: float) -> bool:
-        """Whether the operator or its age (rotate_after in seconds; 0: never) asks for another."""
-        if self.generation < generation:
-            return True
-        place = int(hashlib.sha256(self.public.encode()).hexdigest()[:8], 16) / 2**32
-        return bool(rotate_after) and now - self.created > rotate_after * (
-            1 - SPREAD + 2 * SPREAD * place
-        )
+    def mark(self) -> str:
+        return self.public
 
 
 class KeyPair(BaseModel):

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cnsmo.services.base import Observation, Unit
+from cnsmo.services.kit.private_files import read_private, remove_tree, write_private
 from cnsmo.services.vpn.desired import VpnDesired
 from cnsmo.services.vpn.driver import VpnDriver
-from cnsmo.services.vpn.drivers.private_files import read_private, remove_tree, write_private
 
 
 class NoopDriver(VpnDriver):

@@ -19,12 +19,8 @@ from oslo_log import log
 
 from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
 from cnsmo.services.base import Observation, System, Unit
-from cnsmo.services.vpn.desired import VpnDesired
-from cnsmo.services.vpn.driver import VpnDriver
-from cnsmo.services.vpn.drivers import host_side
-from cnsmo.services.vpn.drivers.certificate import CertificateFile, Certificates
-from cnsmo.services.vpn.drivers.forwarding import Forwarding, entrances
-from cnsmo.services.vpn.drivers.link import (
+from cnsmo.services.kit.forwarding import Forwarding, entrances
+from cnsmo.services.kit.link import (
     Link,
     WantedLink,
     converge_link,
@@ -38,13 +34,17 @@ from cnsmo.services.vpn.drivers.link import (
     require_ours,
     run_batch,
 )
+from cnsmo.services.kit.private_files import ensure_directory, remove_tree
+from cnsmo.services.vpn.desired import VpnDesired
+from cnsmo.services.vpn.driver import VpnDriver
+from cnsmo.services.vpn.drivers import host_side
+from cnsmo.services.vpn.drivers.certificate import CertificateFile, Certificates
 from cnsmo.services.vpn.drivers.openvpn_config import Plan, make_plan
 from cnsmo.services.vpn.drivers.openvpn_management import Management
 from cnsmo.services.vpn.drivers.openvpn_members import MemberFiles
 from cnsmo.services.vpn.drivers.openvpn_options import OpenvpnOptions
 from cnsmo.services.vpn.drivers.openvpn_process import OPENVPN, Files, OpenvpnProcess
 from cnsmo.services.vpn.drivers.openvpn_report import Answer, connected, detail, problems
-from cnsmo.services.vpn.drivers.private_files import ensure_directory, remove_tree
 from cnsmo.services.vpn.spec import Topology
 
 LOG = log.getLogger(__name__)

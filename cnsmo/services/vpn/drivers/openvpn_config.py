@@ -21,8 +21,9 @@ from collections.abc import Iterable, Mapping
 
 from cnsmo.model.errors import DriverError
 from cnsmo.model.names import check_label
+from cnsmo.services.options import read_options
 from cnsmo.services.vpn.desired import Peer, VpnDesired
-from cnsmo.services.vpn.drivers.openvpn_options import OpenvpnOptions, Protocol, read_options
+from cnsmo.services.vpn.drivers.openvpn_options import OpenvpnOptions, Protocol
 
 CONFIG = "openvpn.conf"
 IDENTITY = "identity.pem"
@@ -88,7 +89,7 @@ def make_plan(desired: VpnDesired, device: str, dual_stack: bool = True) -> Plan
     :param dual_stack: whether this kernel has IPv6 sockets.
     :raises DriverError: when it cannot work as desired, or a value cannot be rendered.
     """
-    options = read_options(desired.options)
+    options = read_options(OpenvpnOptions, "openvpn", desired.options)
     hub = carrier(desired)
     try:
         if hub is not None:

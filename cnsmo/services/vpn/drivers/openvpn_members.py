@@ -10,6 +10,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cnsmo.model.errors import DriverError
+from cnsmo.services.kit.private_files import (
+    ensure_directory,
+    read_private,
+    remove_tree,
+    write_private,
+)
 from cnsmo.services.vpn.drivers.certificate import issuer_pem
 from cnsmo.services.vpn.drivers.openvpn_config import (
     CLIENTS,
@@ -21,12 +27,6 @@ from cnsmo.services.vpn.drivers.openvpn_config import (
     Plan,
 )
 from cnsmo.services.vpn.drivers.openvpn_management import Session
-from cnsmo.services.vpn.drivers.private_files import (
-    ensure_directory,
-    read_private,
-    remove_tree,
-    write_private,
-)
 
 GOES = {MEMBERS: "may no longer connect", CLIENTS: "has no networks any more"}
 COMES = {MEMBERS: "may connect", CLIENTS: "has its networks"}

@@ -4,11 +4,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from cnsmo.model.errors import DriverError
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Protocol(enum.StrEnum):
@@ -40,17 +37,3 @@ class OpenvpnOptions(BaseModel):
         Cipher.AES_256_GCM,
         description="AES-256-GCM; or CHACHA20-POLY1305, faster on processors without AES.",
     )
-
-
-def read_options(options: Mapping[str, object]) -> OpenvpnOptions:
-    """The driver_options, checked.
-
-    :raises DriverError: with one line per mistake.
-    """
-    try:
-        return OpenvpnOptions.model_validate(dict(options))
-    except ValidationError as exc:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors()
-        )
-        raise DriverError(f"driver_options of openvpn: {wrong}") from exc

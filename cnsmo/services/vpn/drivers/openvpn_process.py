@@ -16,10 +16,10 @@ from pathlib import Path
 
 from cnsmo.model.errors import DriverError, ProgramError
 from cnsmo.services.base import System
-from cnsmo.services.vpn.drivers.daemon import Daemon
+from cnsmo.services.kit.daemon import Daemon
+from cnsmo.services.kit.private_files import read_private, write_private
 from cnsmo.services.vpn.drivers.openvpn_config import CONFIG, IDENTITY, SOCKET
 from cnsmo.services.vpn.drivers.openvpn_management import CONNECTED, Management
-from cnsmo.services.vpn.drivers.private_files import read_private, write_private
 
 OPENVPN = "openvpn"
 START_SECONDS = 5.0

@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
 from cnsmo.services.base import System
-from cnsmo.services.vpn.drivers.daemon import Daemon
-from cnsmo.services.vpn.drivers.link import (
+from cnsmo.services.kit.daemon import Daemon
+from cnsmo.services.kit.link import (
     Link,
     delete_link,
     interface_name,
@@ -30,6 +29,8 @@ AUTO, KERNEL, USERSPACE = "auto", "kernel", "userspace"
 WIREGUARD_GO = "wireguard-go"
 SOCKETS = "/var/run/wireguard"
 """Where wireguard-go listens for wg(8): <interface>.sock."""
+LISTENING = "00010000"
+"""__SO_ACCEPTCON among the flags in /proc/net/unix, see unix_seq_show in net/unix/af_unix.c."""
 START_SECONDS = 5.0
 """How long wireguard-go may take until it answers, or until it has gone."""
 STOP_SECONDS = 2.0
@@ -44,26 +45,6 @@ class WireguardOptions(BaseModel):
     implementation: Literal["auto", "kernel", "userspace"] = Field(
         "auto", description="auto: the kernel's WireGuard where it is there, else wireguard-go."
     )
-
-
-def implementation(options: Mapping[str, Any]) -> str:
-    """The driver option ``implementation``, the only one that there is.
-
-    :raises DriverError: when it is none of auto, kernel, userspace, or there are others.
-    """
-    unknown = sorted(options.keys() - {"implementation"})
-    if unknown:
-        raise DriverError(
-            f"driver_options.{unknown[0]} is unknown to the driver wireguard: it knows "
-            "implementation (auto, kernel or userspace)"
-        )
-    value = options.get("implementation", AUTO)
-    if value not in (AUTO, KERNEL, USERSPACE):
-        raise DriverError(
-            f"driver_options.implementation is {ascii(value)}: write auto (the default), "
-            "kernel or userspace"
-        )
-    return str(value)
 
 
 def made_by(link: Link) -> str:
@@ -193,7 +174,7 @@ class WgInterface:
     def _make_userspace(self) -> None:
         self._daemon.start()
         until = time.monotonic() + START_SECONDS
-        while not self._answers():
+        while not (self._listens() and self._answers()):
             if self._daemon.pid is None:
                 raise self._daemon.died()
             if time.monotonic() > until:
@@ -211,6 +192,16 @@ class WgInterface:
             if time.monotonic() > until:
                 raise ProgramError(f"an old {WIREGUARD_GO} for {self.name} does not end")
             time.sleep(0.01)
+
+    def _listens(self) -> bool:
+        """Whether the daemon's socket takes calls.
+
+        wg(8) must not ask before: it deletes a socket that is there and does not listen yet
+        (userspace_interface in ipc-uapi-unix.h of wireguard-tools), and wireguard-go gives up.
+        """
+        path = f" {SOCKETS}/{self.name}.sock"
+        sockets = self._system.run("cat", "/proc/net/unix").stdout.splitlines()
+        return any(line.endswith(path) and line.split()[3] == LISTENING for line in sockets)
 
     def _answers(self) -> bool:
         try:

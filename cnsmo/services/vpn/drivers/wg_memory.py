@@ -8,7 +8,7 @@ from pathlib import Path
 from oslo_log import log
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cnsmo.services.vpn.drivers.private_files import read_private, write_private
+from cnsmo.services.kit.private_files import read_private, write_private
 
 LOG = log.getLogger(__name__)
 

@@ -15,12 +15,8 @@ from oslo_log import log
 
 from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
 from cnsmo.services.base import Observation, System, Unit
-from cnsmo.services.vpn.desired import VpnDesired
-from cnsmo.services.vpn.driver import VpnDriver
-from cnsmo.services.vpn.drivers import host_side
-from cnsmo.services.vpn.drivers.forwarding import Forwarding, entrances
-from cnsmo.services.vpn.drivers.keys import Key, KeyPair, KeyRing
-from cnsmo.services.vpn.drivers.link import (
+from cnsmo.services.kit.forwarding import Forwarding, entrances
+from cnsmo.services.kit.link import (
     Link,
     WantedLink,
     converge_link,
@@ -30,11 +26,15 @@ from cnsmo.services.vpn.drivers.link import (
     read_link,
     read_links,
 )
-from cnsmo.services.vpn.drivers.private_files import remove_tree
+from cnsmo.services.kit.private_files import remove_tree
+from cnsmo.services.options import read_options
+from cnsmo.services.vpn.desired import VpnDesired
+from cnsmo.services.vpn.driver import VpnDriver
+from cnsmo.services.vpn.drivers import host_side
+from cnsmo.services.vpn.drivers.keys import Key, KeyPair, KeyRing
 from cnsmo.services.vpn.drivers.wg_interface import (
     WgInterface,
     WireguardOptions,
-    implementation,
     made_by,
 )
 from cnsmo.services.vpn.drivers.wg_memory import Memory, load_memory, save_memory
@@ -167,7 +167,7 @@ class WireguardDriver(VpnDriver):
         )
 
     def _apply(self, desired: VpnDesired) -> list[str]:
-        kind = implementation(desired.options)
+        kind = read_options(WireguardOptions, self.name, desired.options).implementation
         scene = self._look(desired)
         self._interface.require_ours(scene.link)
         pair = self._keys.ensure(0, scene.now)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnsmo.model.errors import DriverError
-from cnsmo.services.vpn.drivers.keys import SPREAD, Key, KeyPair, KeyRing
+from cnsmo.services.kit.rotation import SPREAD
+from cnsmo.services.vpn.drivers.keys import Key, KeyPair, KeyRing
 
 # RFC 7748 6.1, Alice's key pair.
 PRIVATE = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo="

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
+from cnsmo.model.errors import DriverUnavailable, ProgramError
 from cnsmo.services.base import Completed
-from cnsmo.services.vpn.drivers.link import read_link
-from cnsmo.services.vpn.drivers.wg_interface import WgInterface, implementation
+from cnsmo.services.kit.link import read_link
+from cnsmo.services.vpn.drivers.wg_interface import WgInterface
 
 NAME = "cn-x"
 LABEL = "shop/web1/x"
@@ -125,13 +125,29 @@ def test_what_is_missing_is_named(tmp_path: Path, has: tuple[str, ...], missing:
         interface(Host(*has), tmp_path).check()
 
 
-@pytest.mark.parametrize("value", ["", "Kernel", 1, None, "kernel\n"])
-def test_an_unknown_implementation_is_refused(value: Any) -> None:
-    with pytest.raises(DriverError, match="auto"):
-        implementation({"implementation": value})
+def test_wg_does_not_ask_a_daemon_that_does_not_listen_yet(tmp_path: Path) -> None:
+    """wg(8) would delete its socket."""
+    host, bound = Host("wireguard-go", "tun"), "Num: 2 0 {} 0001 01 7 /var/run/wireguard/cn-x.sock"
+    flags = iter(["00000000", "00000000", "00010000"])
+    answer = host._answer
 
+    def starting(args: Sequence[str], stdin: str) -> tuple[int, str, str]:
+        if args == ("cat", "/proc/net/unix"):
+            return 0, bound.format(next(flags)), ""
+        if args == ("cat", "/proc/7/cmdline"):
+            return 0, "wireguard-go\0-f\0cn-x\0", ""
+        return answer(args, stdin)
 
-def test_auto_is_the_default_and_there_are_no_other_options() -> None:
-    assert implementation({}) == "auto"
-    with pytest.raises(DriverError, match=r"driver_options\.implementaton is unknown"):
-        implementation({"implementaton": "kernel"})
+    def start(*_args: str, log: Path) -> int:
+        host.links[NAME] = {
+            "ifname": NAME, "mtu": 1420, "flags": [], "linkinfo": {"info_kind": "tun"}
+        }  # fmt: skip
+        return 7
+
+    host._answer = starting  # type: ignore[method-assign]
+    host.start = start  # type: ignore[attr-defined]
+    assert ensure(host, tmp_path, "userspace") == ["cn-x: interface made (userspace)"]
+    assert [line for line in host.ran if "unix" in line or line.startswith("wg")] == [
+        *["cat /proc/net/unix"] * 3,
+        "wg show cn-x dump",
+    ]

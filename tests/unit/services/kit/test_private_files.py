@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cnsmo.model.errors import DriverError
-from cnsmo.services.vpn.drivers.private_files import (
+from cnsmo.services.kit.private_files import (
     ensure_directory,
     read_private,
     remove_tree,
@@ -29,7 +29,7 @@ def test_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
 
 
 def test_what_a_crash_left_is_no_obstacle(tmp_path: Path) -> None:
-    (tmp_path / ".key.new").write_text("half")
+    (tmp_path / "key.new").write_text("half")
     write_private(tmp_path / "key", "whole")
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
 

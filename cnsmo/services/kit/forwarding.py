@@ -10,57 +10,76 @@ that heed them are told to go on (``accept_ra`` 2, see ip-sysctl.rst).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import ipaddress
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from cnsmo.services.base import System
-from cnsmo.services.vpn.drivers.link import network
-from cnsmo.services.vpn.drivers.private_files import read_private, write_private
+from cnsmo.services.kit.link import network
+from cnsmo.services.kit.private_files import ensure_directory, read_private, write_private
 
 ROOT = "/proc/sys/"
 ALL6 = "net/ipv6/conf/all/forwarding"
 
 
-class Before(BaseModel):
-    """The values that were there before us, in the order in which they were changed.
+class Claim(BaseModel):
+    """What one unit needs: interfaces through which packets come in that are to be passed on."""
 
-    They are forgotten with the boot that they belong to.
+    interfaces: tuple[str, ...]
+    versions: tuple[int, ...]
+
+
+class Record(BaseModel):
+    """The host's record, shared by all units; it counts for the boot that it belongs to.
+
+    ``before``: the values that were there before us, in the order in which they were changed.
     """
 
     boot_id: str = ""
-    values: dict[str, str] = {}
+    before: dict[str, str] = {}
+    claims: dict[str, Claim] = {}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
-    """Switches by their path below /proc/sys: as they are, and as they were before us;
-    those changed for the first time; what to set; the keys that nothing needs any more."""
+    """Switches by their path below /proc/sys: as they are; what to set; those changed for the
+    first time, as they were; the keys that nothing needs any more."""
 
     now: dict[str, str]
-    before: dict[str, str]
-    first: dict[str, str]
     to_set: dict[str, str]
+    first: dict[str, str]
     obsolete: list[str]
 
 
 class Forwarding:
-    """The forwarding switches of a host, as far as one unit needs them."""
+    """The forwarding switches of a host, as far as one unit needs them.
+
+    Units share them: a switch goes back when the last one that needs it lets go.
+    """
 
     def __init__(self, system: System, state_dir: Path) -> None:
+        """state_dir: of the unit's driver, see Driver; the record lies beside all units'."""
         self._system = system
-        self._path = state_dir / "forwarding.json"
+        self._path = state_dir.parents[2] / "forwarding.json"
+        self._claimant = "/".join(state_dir.parts[-3:])
 
     def drift(self, interfaces: Iterable[str], versions: Iterable[int]) -> list[str]:
         """What is not as it should be, one line each; nothing is run where nothing is needed.
 
         interfaces: through which packets come in that are to be passed on; versions: of IP.
         """
-        found = self._compare(tuple(interfaces), tuple(versions))
+        claim = _claim(interfaces, versions)
+        record = self._load()
+        if not claim.interfaces and self._claimant not in record.claims:
+            return []
+        found = self._compare(self._valid(record), claim)
         return [f"{key} is {found.now[key]} instead of {found.to_set[key]}" for key in found.to_set]
 
     def apply(self, interfaces: Iterable[str], versions: Iterable[int]) -> list[str]:
@@ -70,29 +89,36 @@ class Forwarding:
         :raises ProgramError: when a value cannot be set.
         :raises DriverError: when the earlier values cannot be remembered; nothing is changed then.
         """
-        found = self._compare(tuple(interfaces), tuple(versions))
-        self._remember({**found.before, **found.first})
-        if found.to_set:
-            words = (f"{key}={value}" for key, value in found.to_set.items())
-            self._system.run("sysctl", "-q", "-w", *words)
-        kept = {key: value for key, value in found.before.items() if key not in found.obsolete}
-        self._remember({**kept, **found.first})
+        claim = _claim(interfaces, versions)
+        if not claim.interfaces and self._claimant not in self._load().claims:
+            return []
+        with _alone(self._path.parent):
+            record = self._valid(self._load())
+            found = self._compare(record, claim)
+            before = {**record.before, **found.first}
+            claims = {**record.claims, self._claimant: claim}
+            self._remember(Record(boot_id=record.boot_id, before=before, claims=claims))
+            if found.to_set:
+                words = (f"{key}={value}" for key, value in found.to_set.items())
+                self._system.run("sysctl", "-q", "-w", *words)
+            before = {key: value for key, value in before.items() if key not in found.obsolete}
+            if not claim.interfaces:
+                del claims[self._claimant]
+            self._remember(Record(boot_id=record.boot_id, before=before, claims=claims))
         return [f"{key} = {value}" for key, value in found.to_set.items()]
 
     def restore(self) -> None:
-        """Put everything back as it was before us."""
+        """Let go: what no other unit needs is put back as it was before us."""
         self.apply((), ())
 
-    def _compare(self, interfaces: tuple[str, ...], versions: tuple[int, ...]) -> _Found:
-        before = self._load()
-        if not interfaces and not before:
-            return _Found({}, before, {}, {}, [])
+    def _compare(self, record: Record, claim: Claim) -> _Found:
+        claims = [claim, *(it for name, it in record.claims.items() if name != self._claimant)]
         now = self._read()
-        wanted = needed(now, interfaces, versions)
-        obsolete = _obsolete(now, before, interfaces, versions)
-        back = _restoration(now, before, obsolete)
-        first = {key: now[key] for key in _touched(now, wanted) if key not in before}
-        return _Found(now, before, first, {**back, **wanted}, obsolete)
+        wanted = _needed(now, claims)
+        obsolete = _obsolete(now, record.before, claims)
+        back = _restoration(now, record.before, obsolete)
+        first = {key: now[key] for key in _touched(now, wanted) if key not in record.before}
+        return _Found(now, {**back, **wanted}, first, obsolete)
 
     def _read(self) -> dict[str, str]:
         """The switches of all interfaces, by their path below /proc/sys."""
@@ -104,25 +130,48 @@ class Forwarding:
         pairs = (line.rpartition(":") for line in shown.splitlines())
         return {path.removeprefix(ROOT): value for path, _colon, value in pairs}
 
-    def _load(self) -> dict[str, str]:
+    def _load(self) -> Record:
         text = read_private(self._path)
         if text is None:
-            return {}
+            return Record()
         try:
-            before = Before.model_validate_json(text)
+            return Record.model_validate_json(text)
         except ValidationError:
-            return {}
-        return before.values if before.boot_id == self._boot_id() else {}
+            return Record()
 
-    def _remember(self, values: dict[str, str]) -> None:
-        if not values:
+    def _valid(self, record: Record) -> Record:
+        """The record, if it was made since the host was started."""
+        boot_id = self._system.run("cat", f"{ROOT}kernel/random/boot_id").stdout.strip()
+        return record if record.boot_id == boot_id else Record(boot_id=boot_id)
+
+    def _remember(self, record: Record) -> None:
+        if not record.claims and not record.before:
             self._path.unlink(missing_ok=True)
-        elif values != self._load():
-            before = Before(boot_id=self._boot_id(), values=values)
-            write_private(self._path, before.model_dump_json())
+        elif record != self._load():
+            write_private(self._path, record.model_dump_json())
 
-    def _boot_id(self) -> str:
-        return self._system.run("cat", f"{ROOT}kernel/random/boot_id").stdout.strip()
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """No other process of this host works on the record meanwhile."""
+    ensure_directory(directory)
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _claim(interfaces: Iterable[str], versions: Iterable[int]) -> Claim:
+    return Claim(interfaces=tuple(interfaces), versions=tuple(versions))
+
+
+def _needed(now: Mapping[str, str], claims: Iterable[Claim]) -> dict[str, str]:
+    wanted: dict[str, str] = {}
+    for claim in claims:
+        wanted |= needed(now, claim.interfaces, claim.versions)
+    return wanted
 
 
 def needed(
@@ -194,12 +243,9 @@ def _restoration(
 
 
 def _obsolete(
-    now: Mapping[str, str],
-    before: Mapping[str, str],
-    interfaces: Iterable[str],
-    versions: Iterable[int],
+    now: Mapping[str, str], before: Mapping[str, str], claims: Iterable[Claim]
 ) -> list[str]:
     """The keys that we once changed and that nothing needs any more."""
     as_if = {**now, **before}
-    still = needed(as_if, interfaces, versions)
-    return [key for key in before if key not in _touched(as_if, still)]
+    still = _touched(as_if, _needed(as_if, claims))
+    return [key for key in before if key not in still]

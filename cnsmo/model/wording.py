@@ -3,7 +3,28 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+
+MOST = 10
+"""So many mistakes are told at once."""
+
+
+def in_words(exc: ValidationError) -> str:
+    """All that was found wrong, each with its place, on one line.
+
+    Values that were sent are not repeated: this goes to logs and over the bus.
+    """
+    found = ((".".join(map(str, error["loc"])), _plain(error)) for error in exc.errors()[:MOST])
+    return "; ".join(f"{place}: {what}" if place else what for place, what in found)
+
+
+def _plain(error: ErrorDetails) -> str:
+    match error["type"]:
+        case "value_error" | "extra_forbidden":
+            return worded(error)
+        case _:
+            return error["msg"]
 
 
 def worded(error: ErrorDetails) -> str:

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 from pathlib import Path
 
+from cnsmo.files import write_file
 from cnsmo.model.errors import DriverError
 
 
@@ -30,24 +29,9 @@ def write_private(path: Path, text: str) -> None:
     :raises DriverError: when it cannot be written (disk full); the old content stands then.
     """
     ensure_directory(path.parent)
-    fresh = path.with_name(f".{path.name}.new")
     try:
-        fresh.unlink(missing_ok=True)  # a crash may have left it
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with open(os.open(fresh, flags, 0o600), "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o600)  # whatever the umask takes away
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_file(path, text)
     except OSError as exc:
-        with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
         raise DriverError(f"{path} cannot be written: {exc.strerror}") from exc
 
 

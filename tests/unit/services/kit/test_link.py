@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnsmo.model.errors import DriverError
-from cnsmo.services.vpn.drivers.link import (
+from cnsmo.services.kit.link import (
     ALIAS_BYTES,
     Link,
     WantedLink,

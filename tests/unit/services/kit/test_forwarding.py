@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnsmo.model.errors import ProgramError
 from cnsmo.services.base import Completed
-from cnsmo.services.vpn.drivers.forwarding import Forwarding, entrances, needed
+from cnsmo.services.kit.forwarding import Forwarding, entrances, needed
 
 ALL6 = "net/ipv6/conf/all/forwarding"
 
@@ -51,8 +52,8 @@ class Kernel:
                     self.values[other] = value
 
 
-def forwarding(kernel: Kernel, folder: Path) -> Forwarding:
-    return Forwarding(kernel, folder)  # type: ignore[arg-type]
+def forwarding(kernel: Kernel, folder: Path, unit: str = "x") -> Forwarding:
+    return Forwarding(kernel, folder / "vpn" / unit / "wireguard")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("force", [True, False], ids=["linux 6.17", "older linux"])
@@ -74,9 +75,9 @@ def test_a_gateway_is_opened_and_closed_again(tmp_path: Path, force: bool) -> No
 
 def test_where_nothing_is_needed_nothing_is_run(tmp_path: Path) -> None:
     unused: Any = None
-    assert Forwarding(unused, tmp_path).drift([], [4]) == []
-    assert Forwarding(unused, tmp_path).apply([], [4]) == []
-    Forwarding(unused, tmp_path).restore()
+    assert Forwarding(unused, tmp_path / "vpn/x/wireguard").drift([], [4]) == []
+    assert Forwarding(unused, tmp_path / "vpn/x/wireguard").apply([], [4]) == []
+    Forwarding(unused, tmp_path / "vpn/x/wireguard").restore()
 
 
 def test_only_what_is_no_longer_needed_is_closed(tmp_path: Path) -> None:
@@ -146,16 +147,55 @@ def test_a_torn_memory_is_nothing_to_rely_on(tmp_path: Path) -> None:
     assert kernel.values["net/ipv4/conf/lan0/forwarding"] == "0"
 
 
+def test_a_switch_that_two_units_need_goes_back_with_the_second(tmp_path: Path) -> None:
+    kernel = Kernel(force=True)
+    before = dict(kernel.values)
+    one, two = (forwarding(kernel, tmp_path, name) for name in ("x", "y"))
+    one.apply(["cn-x", "lan0"], [4])
+    two.apply(["lan0", "eth0"], [4, 6])
+    one.restore()
+    assert two.drift(["lan0", "eth0"], [4, 6]) == []
+    assert kernel.values["net/ipv4/conf/lan0/forwarding"] == "1"
+    assert kernel.values["net/ipv4/conf/cn-x/forwarding"] == "0"
+    one.restore()  # again: it is nobody's any more
+    assert one.drift([], []) == []
+    two.restore()
+    assert kernel.values == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_failed_half_way_is_known_to_the_next(tmp_path: Path) -> None:
+    kernel = Kernel(force=True)
+    before = dict(kernel.values)
+
+    def broken(key: str, value: str) -> None:
+        raise ProgramError(f"sysctl: {key}")
+
+    kernel.set = broken  # type: ignore[method-assign]
+    with pytest.raises(ProgramError):
+        forwarding(kernel, tmp_path).apply(["lan0"], [4])
+    del kernel.set  # type: ignore[method-assign]
+    assert forwarding(kernel, tmp_path).apply(["lan0"], [4])
+    forwarding(kernel, tmp_path).restore()
+    assert kernel.values == before
+
+
 @given(
     st.booleans(),
     st.dictionaries(st.sampled_from(sorted(Kernel(force=True).values)), st.just("1")),
-    st.lists(st.sets(st.sampled_from(["cn-x", "lan0", "eth0"])), max_size=4),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["one", "two", "three"]),
+            st.sets(st.sampled_from(["cn-x", "lan0", "eth0"])),
+        ),
+        max_size=6,
+    ),
 )
 def test_whatever_was_needed_in_between_all_is_as_before(
     tmp_path_factory: pytest.TempPathFactory,
     force: bool,
     odd: dict[str, str],
-    turns: list[set[str]],
+    turns: list[tuple[str, set[str]]],
 ) -> None:
     folder = tmp_path_factory.mktemp("state")
     kernel = Kernel(force)
@@ -163,12 +203,17 @@ def test_whatever_was_needed_in_between_all_is_as_before(
         if key in kernel.values:
             kernel.set(key, "1")
     before = dict(kernel.values)
-    for interfaces in turns:
-        forwarding(kernel, folder).apply(sorted(interfaces), [4, 6])
-        assert needed(kernel.values, interfaces, [4, 6]) == {}
-        assert forwarding(kernel, folder).apply(sorted(interfaces), [4, 6]) == []
-    forwarding(kernel, folder).restore()
+    claims: dict[str, set[str]] = {}
+    for unit, interfaces in turns:
+        claims[unit] = interfaces
+        forwarding(kernel, folder, unit).apply(sorted(interfaces), [4, 6])
+        for name, needs in claims.items():
+            assert needed(kernel.values, needs, [4, 6]) == {}
+            assert forwarding(kernel, folder, name).apply(sorted(needs), [4, 6]) == []
+    for name in claims:
+        forwarding(kernel, folder, name).restore()
     assert kernel.values == before
+    assert list(folder.iterdir()) == []
 
 
 def test_the_entrance_of_a_subnet_is_the_most_specific_way_to_it() -> None:

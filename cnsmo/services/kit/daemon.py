@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cnsmo.model.errors import ProgramError
 from cnsmo.services.base import System
-from cnsmo.services.vpn.drivers.private_files import ensure_directory, read_private, write_private
+from cnsmo.services.kit.private_files import ensure_directory, read_private, write_private
 
 
 class Daemon:

@@ -10,7 +10,7 @@ import pytest
 
 from cnsmo.agent.system import LocalSystem
 from cnsmo.model.errors import DriverError
-from cnsmo.services.vpn.drivers.daemon import Daemon
+from cnsmo.services.kit.daemon import Daemon
 
 
 @pytest.fixture
