@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import fcntl
+import functools
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import sqlalchemy as sa
 from oslo_config import cfg
@@ -46,8 +50,9 @@ def engine_for(url: str, **options: int | None) -> sa.Engine:
         max_retries=0,
         **options,
     )
-    if sqlite:
-        sa.event.listen(engine, "connect", _write_ahead)
+    if sqlite and parsed.database not in (None, "", ":memory:"):
+        folder = Path(str(parsed.database)).parent
+        sa.event.listen(engine, "connect", functools.partial(_write_ahead, folder))
     return engine
 
 
@@ -76,7 +81,15 @@ def aware(moment: datetime.datetime) -> datetime.datetime:
     return moment.replace(tzinfo=datetime.UTC)
 
 
-def _write_ahead(connection: sa.engine.interfaces.DBAPIConnection, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.close()
+def _write_ahead(
+    folder: Path, connection: sa.engine.interfaces.DBAPIConnection, _record: object
+) -> None:
+    """Switch the file to its write-ahead log: one process at a time, or SQLite refuses some."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.close()
+    finally:
+        os.close(handle)
