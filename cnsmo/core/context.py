@@ -53,10 +53,17 @@ class Core:
                 "deployment=%s revision=%d author=%s rows=%d",
                 deployment, done.revision, author, len(done.rows),
             )  # fmt: skip
-            self.hinter.notify(deployment, done.revision)
+            self.hinter.notify(deployment, done.revision, lazy=not any(map(_moves, done.rows)))
             for row in done.rows:
                 self.announcer.send(event_of(deployment, row))
         return done
+
+
+def _moves(row: Row) -> bool:
+    """Whether hosts have to do something about a changed row, and soon."""
+    if row.kind == AGENT:
+        return not row.deleted and State(row.body["state"]) is State.DOWN
+    return row.kind != HOST or row.deleted
 
 
 def event_of(deployment: str, row: Row) -> EventMessage:

@@ -30,7 +30,7 @@ class Told:
         """As Announcer."""
         self.events.append(event)
 
-    def notify(self, deployment: str, head: int) -> None:
+    def notify(self, deployment: str, head: int, lazy: bool = False) -> None:
         """As Hinter."""
         self.hints.append((deployment, head))
 

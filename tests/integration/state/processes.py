@@ -75,7 +75,7 @@ class Silent:
     def send(self, event: Any) -> None:
         """No event."""
 
-    def notify(self, deployment: str, head: int) -> None:
+    def notify(self, deployment: str, head: int, lazy: bool = False) -> None:
         """No hint."""
 
     def part(self, ident: str, head: int) -> None:

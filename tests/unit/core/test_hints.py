@@ -64,6 +64,36 @@ def test_what_follows_within_the_interval_is_one_hint_of_the_newest(
     assert casts.arrived.empty()
 
 
+def test_news_that_can_wait_leave_with_what_cannot(
+    casts: Casts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnsmo.core.hints.LAZY_SECONDS", LONG)
+    hinter = Hinter(0.0, lambda deployment: [f"h-{deployment}"], casts.cast)
+    hinter.start()
+    started = time.monotonic()
+    hinter.notify("shop", 1, lazy=True)
+    hinter.notify("shop", 2)
+    hinter.notify("shop", 3, lazy=True)
+    assert casts.next() in (("h-shop", 2), ("h-shop", 3))
+    assert time.monotonic() - started < LONG
+    hinter.stop()
+
+
+def test_news_that_can_wait_do_not_wait_for_ever(
+    casts: Casts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnsmo.core.hints.LAZY_SECONDS", 0.2)
+    hinter = Hinter(0.0, lambda deployment: [f"h-{deployment}"], casts.cast)
+    hinter.start()
+    started = time.monotonic()
+    for head in range(1, 4):
+        hinter.notify("shop", head, lazy=True)
+        time.sleep(0.05)
+    assert casts.next() == ("h-shop", 3)
+    assert 0.2 <= time.monotonic() - started < 0.2 + LONG
+    hinter.stop()
+
+
 def test_deployments_do_not_wait_for_each_other(hinter: Hinter, casts: Casts) -> None:
     hinter.notify("shop", 1)
     casts.next()
