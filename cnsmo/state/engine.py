@@ -10,6 +10,7 @@ import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from oslo_config import cfg
@@ -48,6 +49,7 @@ def engine_for(url: str, **options: int | None) -> sa.Engine:
         sqlite_fk=True,
         mysql_sql_mode="TRADITIONAL",
         max_retries=0,
+        _engine_target=_create_pooled,
         **options,
     )
     if sqlite and parsed.database not in (None, "", ":memory:"):
@@ -79,6 +81,17 @@ def utc_now() -> datetime.datetime:
 def aware(moment: datetime.datetime) -> datetime.datetime:
     """A stored time as everybody else sees it: in UTC, and saying so."""
     return moment.replace(tzinfo=datetime.UTC)
+
+
+def _create_pooled(url: sa.URL, **args: Any) -> tuple[sa.Engine, sa.Engine]:
+    """Keep connections of SQLite files too, where oslo.db would open one per transaction.
+
+    It does so "to avoid compatibility issues" of SQLAlchemy 1.4; opening costs more than all else.
+    """
+    if args.get("poolclass") is sa.NullPool:
+        args["poolclass"] = sa.QueuePool
+    engine = sa.create_engine(url, **args)
+    return engine, engine
 
 
 def _write_ahead(
