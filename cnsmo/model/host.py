@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from typing import Annotated
 
@@ -36,12 +37,12 @@ class Host(HostFacts):
     id: str
     groups: frozenset[Label] = frozenset()
 
-    @property
+    @functools.cached_property
     def interfaces(self) -> tuple[IPInterface, ...]:
         """Its private addresses with their networks."""
         return tuple(ipaddress.ip_interface(text) for text in self.private)
 
-    @property
+    @functools.cached_property
     def public_addresses(self) -> tuple[IPAddress, ...]:
         """Its public addresses."""
         return tuple(ipaddress.ip_address(text) for text in self.public)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
+import functools
 import ipaddress
 from typing import Annotated, Any
 
@@ -105,7 +106,7 @@ class VpnSpec(BaseModel):
         description="Seconds after which a host replaces its key by itself; 0: only on command.",
     )
 
-    @property
+    @functools.cached_property
     def pools(self) -> tuple[IPNetwork, ...]:
         """The VPN's networks."""
         return tuple(ipaddress.ip_network(text) for text in self.cidr)
