@@ -4,12 +4,13 @@
 # Proves that a command of the README works on a bare system: makes one from this machine's own apt sources, copies the
 # tree into it (no .git, no environments), runs the command there, twice, checks what it left behind, and removes it all.
 #
-#   tools/prove-bare.sh [demo|test|install] [SUITE] [--user] [-- ARGUMENT...]
+#   tools/prove-bare.sh [demo|test|install] [SUITE] [--once] [--user] [-- ARGUMENT...]
 #
 #   demo       tools/demo.sh (this is the default)
 #   test       tools/test.sh
 #   install    tools/demo.sh --install-only
 #   SUITE      bookworm, trixie, ... of the distribution of this machine (its own)
+#   --once     do not run it a second time, to see that it finds what the first run made
 #   --user     as an ordinary user with sudo, instead of root
 #   --keep     leave the system where it is, and say where
 #   ARGUMENT   handed on to the command
@@ -28,11 +29,12 @@ usage() {
 }
 
 parse() {
-    what=demo suite='' as_user=no keep=no arguments=()
+    what=demo suite='' as_user=no keep=no runs='first second' arguments=()
     while [[ $# -gt 0 ]]; do
         case $1 in
             demo | test | install) what=$1 ;;
             --user) as_user=yes ;;
+            --once) runs=first ;;
             --keep) keep=yes ;;
             -h | --help) usage 0 ;;
             --)
@@ -146,7 +148,7 @@ INSIDE
 }
 
 proof() {
-    printf 'user=%q\nprogram=(' "$user"
+    printf 'user=%q\nruns=%q\nprogram=(' "$user" "$runs"
     printf '%q ' "${program[@]}"
     printf ')\n'
     cat <<'PROOF'
@@ -168,7 +170,7 @@ if [[ $user != root ]]; then
 fi
 cd "$HOME/cnsmo"
 bad=0
-for run in first second; do
+for run in $runs; do
     echo "--- the $run run: ${program[*]}"
     begin=$(date +%s)
     as_the_reader "${program[@]}" </dev/null
