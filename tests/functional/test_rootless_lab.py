@@ -86,7 +86,7 @@ def as_nobody(home: Path, tun_mode: str, *prefix: str) -> subprocess.Popen:
     """SESSION as nobody. prefix: a command that ends in running another."""
     needed = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), ROOT}
     closed = []
-    for thing in sorted(needed):
+    for thing in sorted(it for it in needed if not needed.intersection(it.parents)):
         for parent in reversed(thing.parents):
             if not parent.stat().st_mode & stat.S_IXOTH:
                 closed += [str(parent), str(thing)]

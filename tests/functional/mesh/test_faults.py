@@ -18,7 +18,7 @@ def mesh(world: World) -> World:
     """Three hosts in one VPN, all reaching all."""
     world.up(ONE, TWO, THREE)
     world.settle(world.apply(MESH))
-    assert world.unreached() == []
+    assert world.unreached() == [], world.tunnels()
     world.forget_events()
     return world
 

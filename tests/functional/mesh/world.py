@@ -124,6 +124,11 @@ class World:
         vms = [vm for vm in self.lab.vms() if vm.name in addresses]
         return reach.silent(reach.matrix(vms, addresses, seconds))
 
+    def tunnels(self) -> str:
+        """How the tunnels stand, for the message of a test that fails; no private key."""
+        shown = [(vm.name, self.run(vm.name, "wg", "show", "all")) for vm in self.lab.vms()]
+        return "\n".join(f"--- {name}\n{text}" for name, text in shown)
+
     def event(self, kind: str, host: str, timeout: float = 15.0) -> EventMessage:
         """Wait for an event of that type about that host."""
         until = time.monotonic() + timeout

@@ -160,7 +160,7 @@ def test_a_change_is_in_force_everywhere_without_waiting_for_a_heartbeat(shop: P
 def test_a_lost_hint_costs_a_heartbeat(shop: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.agent("web1")
     shop.ready("web1")
-    monkeypatch.setattr(shop.core.core.hinter, "notify", lambda *_hint: None)
+    monkeypatch.setattr(shop.core.core.hinter, "notify", lambda *_hint, **_more: None)
     shop.operator.apply(MESH.replace("driver: noop", "driver: noop, mtu: 1300"))
     eventually(lambda: (shop.desired("web1") or {})["mtu"] == 1300)
 
