@@ -45,6 +45,8 @@ class Worker:
         ]
         self._reported: dict[str, tuple[State, str]] = {}
         self._told_facts = False
+        self._unfinished = False
+        """Whether a round ended early: what it had fetched is still to be told and looked at."""
         self._disk_trouble = ""
         self._refused: dict[str, list[str]] = {}
 
@@ -81,23 +83,31 @@ class Worker:
         """
         self._tell_facts(Reason.RESYNC in reasons)
         changes = self._fetch()
-        declared = any(row.kind != AGENT for row in changes.rows)
-        thorough = bool(set(reasons) & {Reason.RESYNC, Reason.LOOK, Reason.REPORT})
+        left, self._unfinished = self._unfinished, True
+        declared = left or any(row.kind != AGENT for row in changes.rows)
+        thorough = left or bool(set(reasons) & {Reason.RESYNC, Reason.LOOK, Reason.REPORT})
         again: list[float] = []
+        trouble: Unavailable | None = None
         if changes.rows or thorough or self._behind():
             if declared or thorough:
-                self._refused = self._announce()
+                try:
+                    self._refused = self._announce()
+                except Unavailable as exc:  # what is known is brought in force all the same
+                    trouble = exc
             view = self._replica.view()
             outcomes = [
                 (agent, self._reconcile(agent, view, self._refusals(agent), thorough))
                 for agent in self._agents
             ]
+            if trouble is not None:
+                raise trouble
             for agent, outcome in outcomes:
                 if outcome is not None:
-                    self._tell(agent.service.name, outcome, Reason.REPORT in reasons)
+                    self._tell(agent.service.name, outcome, left or Reason.REPORT in reasons)
                     again += [] if outcome.again is None else [outcome.again]
         if declared or not changes.rows:
             self._heart.beat(catch_up=not declared)
+        self._unfinished = False
         return min(again, default=None)
 
     def teardown(self) -> list[str]:

@@ -12,6 +12,7 @@ from cnsmo.core.context import Core
 from cnsmo.model.document import Document, invalid, parse
 from cnsmo.model.errors import Conflict, NotFound
 from cnsmo.model.messages import Plan, RowChange
+from cnsmo.model.reading import read
 from cnsmo.model.resource import HOST, OPERATOR, Row, View, joined, member_kind, renewal_kind
 from cnsmo.services import registry
 from cnsmo.state.writer import Writer
@@ -97,7 +98,7 @@ class Declare:
         data: dict[str, Any] = {"deployment": deployment}
         for name, service in registry.services().items():
             instances = {
-                row.name: service.Spec.model_validate(row.body).model_dump(
+                row.name: read(service.Spec, row.body).model_dump(
                     mode="json", exclude_defaults=True
                 )
                 for row in view.rows(name)
@@ -160,7 +161,7 @@ def _touched(view: View, changes: list[RowChange]) -> list[str]:
         service = registry.service(change.kind)
         for body in (change.before, change.after):
             if body is not None:
-                spec = service.Spec.model_validate(body)
+                spec = read(service.Spec, body)
                 touched |= {
                     name
                     for name, host in view.hosts.items()

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from cnsmo.core.context import Core
 from cnsmo.model import messages as msg
-from cnsmo.model.errors import InvalidRequest, NotAdmitted, NotFound
+from cnsmo.model.errors import InvalidRequest, NotAdmitted, NotFound, Removed
 from cnsmo.model.host import HostFacts
 from cnsmo.model.lifecycle import WORKING, State, may_follow
 from cnsmo.model.reading import read
-from cnsmo.model.resource import AGENT, CORE, HOST, Changes, joined, member_kind
+from cnsmo.model.resource import AGENT, CORE, HOST, Changes, Row, joined, member_kind
 from cnsmo.model.wording import in_words
 from cnsmo.services import registry
 from cnsmo.services.base import Refused
@@ -79,10 +79,9 @@ class Membership:
         """Note where a host is to be found; its groups stay what the token granted."""
 
         def work(writer: Writer) -> None:
-            row = writer.get(HOST, who.host)
-            if row is not None:
-                body = _host_body(who.id, row.body["groups"], facts)
-                writer.put(HOST, who.host, body, owner=CORE)
+            row = _present(writer, who)
+            body = _host_body(who.id, row.body["groups"], facts)
+            writer.put(HOST, who.host, body, owner=CORE)
 
         self._core.write(who.deployment, who.host, work)
 
@@ -102,6 +101,7 @@ class Membership:
             raise InvalidRequest(f"announcement to {service.name}: {in_words(exc)}") from exc
 
         def work(writer: Writer) -> None:
+            _present(writer, who)
             view = writer.view([HOST, service.name, kind])
             spec = view.get(service.name, announcement.instance)
             host = view.hosts.get(who.host)
@@ -139,8 +139,7 @@ class Membership:
             raise InvalidRequest(f"an observation of more than {MAX_OBSERVATION:,} characters")
 
         def work(writer: Writer) -> None:
-            if writer.get(HOST, who.host) is None:
-                raise NotFound(f"host {who.host} is not there (any more)")
+            _present(writer, who)
             self._core.liveness.observed(
                 writer.connection,
                 who.deployment_id,
@@ -178,16 +177,20 @@ class Membership:
 
     def leave(self, who: Identity) -> None:
         """A host leaves by itself."""
-        self.remove(who.deployment, who.host, author=who.host)
+        self.remove(who.deployment, who.host, author=who.host, who=who)
 
-    def remove(self, deployment: str, host: str, author: str) -> int:
+    def remove(self, deployment: str, host: str, author: str, who: Identity | None = None) -> int:
         """Remove a host: its secret, its rows, its place in every service.
+
+        who: the host itself, where it asks.
 
         :return: the revision that holds it.
         :raises NotFound: when there is no such host.
         """
 
         def work(writer: Writer) -> str:
+            if who is not None:
+                _present(writer, who)
             row = writer.get(HOST, host)
             if not identities.revoke(writer, host) or row is None:
                 raise NotFound(
@@ -221,6 +224,17 @@ def transition(
     if before != state and state is not State.JOINING and not may_follow(before, state):
         raise InvalidRequest(f"{name}: no way leads from {before} to {state}")
     writer.put(AGENT, name, {"state": state.value, "reason": reason}, owner)
+
+
+def _present(writer: Writer, who: Identity) -> Row:
+    """The row of the host that calls.
+
+    :raises Removed: when it was removed while its call waited; another may have its name by now.
+    """
+    row = writer.get(HOST, who.host)
+    if row is None or row.body["id"] != who.id:
+        raise Removed(f"host {who.host!r} was removed from its deployment")
+    return row
 
 
 def _host_body(ident: str, groups: list[str], facts: HostFacts) -> dict[str, Any]:

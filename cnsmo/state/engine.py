@@ -8,7 +8,7 @@ import datetime
 import fcntl
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,12 @@ from cnsmo.model.errors import Unavailable
 
 LOG = log.getLogger(__name__)
 SQLITE_BUSY_SECONDS = 30
+POOL_OPTIONS = {
+    "pool_size": "max_pool_size",
+    "max_overflow": "max_overflow",
+    "pool_timeout": "pool_timeout",
+}
+"""Names of SQLAlchemy's pool, and of oslo.db's options for it."""
 
 
 def make_engine(conf: cfg.ConfigOpts) -> sa.Engine:
@@ -49,7 +55,7 @@ def engine_for(url: str, **options: int | None) -> sa.Engine:
         sqlite_fk=True,
         mysql_sql_mode="TRADITIONAL",
         max_retries=0,
-        _engine_target=_create_pooled,
+        _engine_target=functools.partial(_create_pooled, options),
         **options,
     )
     if sqlite and parsed.database not in (None, "", ":memory:"):
@@ -83,13 +89,19 @@ def aware(moment: datetime.datetime) -> datetime.datetime:
     return moment.replace(tzinfo=datetime.UTC)
 
 
-def _create_pooled(url: sa.URL, **args: Any) -> tuple[sa.Engine, sa.Engine]:
+def _create_pooled(
+    options: Mapping[str, int | None], url: sa.URL, **args: Any
+) -> tuple[sa.Engine, sa.Engine]:
     """Keep connections of SQLite files too, where oslo.db would open one per transaction.
 
     It does so "to avoid compatibility issues" of SQLAlchemy 1.4; opening costs more than all else.
+    options: of engine_for(), which oslo.db leaves out for SQLite.
     """
     if args.get("poolclass") is sa.NullPool:
         args["poolclass"] = sa.QueuePool
+        for name, option in POOL_OPTIONS.items():
+            if options.get(option) is not None:
+                args[name] = options[option]
     engine = sa.create_engine(url, **args)
     return engine, engine
 

@@ -55,11 +55,11 @@ class Replica:
 
         :return: whether the replica is different now.
         """
-        self._view = None
         if changes.snapshot:
             self._rows = {}
         elif changes.head <= self.revision:
             return False
+        self._view = None
         for row in changes.rows:
             if row.deleted:
                 self._rows.pop((row.kind, row.name), None)

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from cnsmo.core.context import Core
+from cnsmo.core.membership import Membership
 from cnsmo.model.errors import (
     Conflict,
     Denied,
@@ -16,6 +17,8 @@ from cnsmo.model.errors import (
     NotFound,
     Removed,
 )
+from cnsmo.model.host import HostFacts
+from cnsmo.model.messages import AgentReport, Announcement
 from cnsmo.model.resource import AGENT, HOST
 from cnsmo.state.engine import transaction
 from cnsmo.state.tables import JOIN_TOKENS
@@ -497,3 +500,26 @@ def test_an_announced_host_row_is_the_cores(core: Core, web1: Caller) -> None:
     row = core.store.view("shop").get(HOST, "web1")
     assert row is not None
     assert row.owner == "core"
+
+
+OVERTAKEN: dict[str, Any] = {
+    "facts": HostFacts(site="elsewhere"),
+    "announce": Announcement.model_validate(OFFER),
+    "report": AgentReport.model_validate(REPORT),
+}
+
+
+@pytest.mark.parametrize("call", [*OVERTAKEN, "leave"])
+def test_a_call_that_waited_while_another_took_the_name_touches_nothing(
+    core: Core, operator: Operator, web1: Caller, call: str
+) -> None:
+    """Its caller proved who it was before; what counts is who it is when it is carried out."""
+    operator.apply(document=MESH, base_revision=None)
+    old = core.identities.authenticate(web1.ident, web1.context["agent_secret"])
+    operator.host_remove(deployment="shop", host="web1")
+    operator.join("web1")
+    before = core.store.view("shop").revision
+    arguments = [OVERTAKEN[call]] if call in OVERTAKEN else []
+    with pytest.raises(Removed, match="'web1' was removed"):
+        getattr(Membership(core), call)(old, *arguments)
+    assert core.store.view("shop").revision == before

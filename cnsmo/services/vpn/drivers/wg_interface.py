@@ -86,13 +86,19 @@ class WgInterface:
         )
 
     def read_device(self, link: Link | None) -> WgDevice | None:
-        """What the device has; None when there is none that is alive and answers."""
+        """What the device has; None when there is none, or its daemon does not answer.
+
+        :raises ProgramError: when the kernel's does not: there is nothing to replace it by.
+        """
         if link is None or not self._is_ours(link):
             return None
-        try:
-            return read_device(self._system, self.name)
-        except ProgramError:
-            return None
+        for _again in range(2):  # a busy machine is slow; only what stays deaf is replaced
+            try:
+                return read_device(self._system, self.name)
+            except ProgramError:
+                if made_by(link) == KERNEL:
+                    raise
+        return None
 
     def require_ours(self, link: Link | None) -> None:
         """Refuse to touch an interface that somebody else made.

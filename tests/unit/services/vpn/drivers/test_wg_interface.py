@@ -151,3 +151,39 @@ def test_wg_does_not_ask_a_daemon_that_does_not_listen_yet(tmp_path: Path) -> No
         *["cat /proc/net/unix"] * 3,
         "wg show cn-x dump",
     ]
+
+
+def deaf(host: Host, times: int) -> None:
+    """Let wg(8) fail that often."""
+    answer, left = host._answer, iter(range(times))
+
+    def slow(args: Sequence[str], stdin: str) -> tuple[int, str, str]:
+        if args[0] == "wg" and next(left, None) is not None:
+            return 1, "", "did not end within 5 s"
+        return answer(args, stdin)
+
+    host._answer = slow  # type: ignore[method-assign]
+
+
+def test_the_kernels_tunnel_is_not_torn_down_because_the_machine_is_slow(tmp_path: Path) -> None:
+    host = Host("module")
+    ensure(host, tmp_path)
+    deaf(host, 1)
+    with pytest.raises(ProgramError, match="did not end"):
+        ensure(host, tmp_path)
+    assert not any("delete" in line for line in host.ran)
+    assert ensure(host, tmp_path) == []
+
+
+@pytest.mark.parametrize(("times", "answers"), [(1, True), (2, False)])
+def test_a_daemon_is_asked_again_before_it_is_given_up(
+    tmp_path: Path, times: int, answers: bool
+) -> None:
+    host = Host("wireguard-go", "tun")
+    host.links[NAME] = {
+        "ifname": NAME, "mtu": 1420, "flags": [], "ifalias": f"cnsmo:{LABEL}",
+        "linkinfo": {"info_kind": "tun"},
+    }  # fmt: skip
+    deaf(host, times)
+    link = read_link(host, NAME)  # type: ignore[arg-type]
+    assert (interface(host, tmp_path).read_device(link) is not None) is answers

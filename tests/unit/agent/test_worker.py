@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A round of work that ended early is finished by the next one."""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnsmo.agent.heartbeat import Heart
+from cnsmo.agent.identity import HostIdentity, StateDir
+from cnsmo.agent.settings import Settings
+from cnsmo.agent.system import LocalSystem
+from cnsmo.agent.wakeup import Reason, Wakeup
+from cnsmo.agent.worker import Worker
+from cnsmo.model.errors import Unavailable
+from cnsmo.model.host import HostFacts
+from cnsmo.model.messages import AgentReport, Announcement, Heartbeat, HeartbeatAnswer
+from cnsmo.model.resource import Changes, Row
+from cnsmo.services.vpn.spec import VpnSpec
+
+NOW = datetime.datetime(2026, 11, 23, tzinfo=datetime.UTC)
+FACTS = HostFacts(site="east")
+
+
+def row(revision: int, kind: str, name: str, body: dict[str, Any]) -> Row:
+    return Row(kind=kind, name=name, owner="o", revision=revision, body=body, updated_at=NOW)
+
+
+class Core:
+    """Answers as the core would; fails as often as it is told to, by call."""
+
+    def __init__(self) -> None:
+        spec = VpnSpec(cidr=["10.66.0.0/24"], driver="noop")
+        host = {"id": "h-1", "groups": ["mesh"], **FACTS.model_dump(mode="json")}
+        self.rows = [
+            row(1, "host", "web1", host),
+            row(2, "vpn", "backbone", spec.model_dump(mode="json")),
+        ]
+        self.failures: dict[str, int] = {}
+        self.called: list[str] = []
+
+    def _call(self, name: str) -> None:
+        self.called.append(name)
+        if self.failures.get(name, 0):
+            self.failures[name] -= 1
+            raise Unavailable("no core answered in time")
+
+    def sync(self, since: int) -> Changes:
+        rows = [it for it in self.rows if it.revision > since]
+        return Changes(deployment="shop", head=len(self.rows), snapshot=False, rows=rows)
+
+    def facts(self, facts: HostFacts) -> None:
+        """Nothing is new in them."""
+
+    def announce(self, announcement: Announcement) -> int:
+        self._call("announce")
+        body = {**announcement.body, "addresses": ["10.66.0.1"]}
+        self.rows.append(row(len(self.rows) + 1, "vpn.member", "backbone/web1", body))
+        return len(self.rows)
+
+    def withdraw(self, service: str, instance: str) -> None:
+        self._call("withdraw")
+
+    def report(self, report: AgentReport) -> None:
+        self._call("report")
+        self.called.append(report.state.value)
+
+    def heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer:
+        return HeartbeatAnswer(head=len(self.rows), confirmed={}, observe_at=None, forgotten=[])
+
+
+@pytest.fixture
+def core() -> Core:
+    return Core()
+
+
+@pytest.fixture
+def worker(core: Core, tmp_path: Path) -> Worker:
+    client: Any = core
+    settings = Settings(
+        StateDir(tmp_path, "all"), "web1", ("vpn",), LocalSystem(), lambda: FACTS, lambda: ""
+    )
+    heart = Heart(60, ["vpn"], client, Wakeup())
+    identity = HostIdentity(id="h-1", secret="s", deployment="shop", host="web1")
+    return Worker(settings, identity, client, heart)
+
+
+@pytest.mark.parametrize("call", ["announce", "report"])
+def test_what_the_core_did_not_hear_is_told_in_the_next_round_whatever_wakes_it(
+    worker: Worker, core: Core, call: str
+) -> None:
+    core.failures[call] = 1
+    with pytest.raises(Unavailable):
+        worker.work({Reason.SYNC})
+    worker.work({Reason.SYNC})  # a hint; there is nothing new in it
+    assert core.called[-2:] == ["report", "ready"]
+    core.called.clear()
+    worker.work({Reason.SYNC})
+    assert core.called == []
+
+
+def test_what_is_known_is_in_force_though_the_core_takes_no_announcement(
+    worker: Worker, core: Core, tmp_path: Path
+) -> None:
+    worker.work({Reason.SYNC})
+    spec = core.rows[1].body
+    core.rows.append(row(4, "vpn", "other", {**spec, "cidr": ["10.67.0.0/24"]}))
+    core.rows.append(row(5, "vpn", "backbone", {**spec, "mtu": 1300}))
+    core.failures["announce"] = 1
+    with pytest.raises(Unavailable):
+        worker.work({Reason.SYNC})
+    kept = (tmp_path / "units/vpn/backbone/noop/desired.json").read_text()
+    assert '"mtu": 1300' in kept
