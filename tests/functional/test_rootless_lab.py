@@ -85,9 +85,11 @@ def home():
 def as_nobody(home: Path, tun_mode: str, *prefix: str) -> subprocess.Popen:
     """SESSION as nobody. prefix: a command that ends in running another."""
     needed = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), ROOT}
-    closed = []
-    for thing in sorted(it for it in needed if not needed.intersection(it.parents)):
-        for parent in reversed(thing.parents):
+    closed: list[str] = []
+    for thing in sorted(needed):
+        way = list(reversed(thing.parents))
+        reached = max((way.index(it) for it in needed.intersection(way)), default=0)
+        for parent in way[reached:]:
             if not parent.stat().st_mode & stat.S_IXOTH:
                 closed += [str(parent), str(thing)]
                 break
