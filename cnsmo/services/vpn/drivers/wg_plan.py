@@ -51,7 +51,8 @@ class WantedPeer:
     """A peer as the device shall have it.
 
     ``endpoint``: None where the peer calls us; ``call``: where to reach it first, if anywhere;
-    ``replaces``: whether the device has the same host under another key.
+    ``replaces``: whether the device has the same host under another key. ``calls``: whether it is
+    called when it is added; see wg_push.
     """
 
     host: str
@@ -61,6 +62,7 @@ class WantedPeer:
     keepalive: int
     call: str | None = None
     replaces: bool = False
+    calls: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +75,15 @@ class WgStep:
 
 
 def wanted_peers(
-    desired: VpnDesired, device: WgDevice | None, memory: Mapping[str, PeerMemory], now: float
+    desired: VpnDesired,
+    device: WgDevice | None,
+    memory: Mapping[str, PeerMemory],
+    now: float,
+    own_key: str = "",
 ) -> dict[str, WantedPeer]:
     """The peers that the device shall have, by key; those that announced no key are left out.
 
-    now: seconds since the epoch.
+    now: seconds since the epoch; own_key: public, it decides who of two calls the other.
 
     :raises DriverError: when a value cannot be rendered, or two peers claim the same network.
     """
@@ -88,6 +94,8 @@ def wanted_peers(
             continue
         known = memory.get(peer.host)
         for made in _keys_of(peer, has, known, now):
+            waits = own_key > made.public_key and known is None and not made.keepalive
+            made = dataclasses.replace(made, calls=not (own_key and waits))
             if made.public_key in wanted:
                 raise DriverError(
                     f"{wanted[made.public_key].host} and {made.host} announce the same key "
@@ -208,7 +216,7 @@ def add_words(peer: WantedPeer) -> tuple[str, ...]:
     if peer.call:
         words += ["endpoint", render_endpoint(peer.call)]
     words += ["allowed-ips", ",".join(sorted(peer.allowed_ips))]
-    return (*words, *kick(peer))
+    return (*words, *kick(peer)) if peer.calls else tuple(words)
 
 
 def _add(peer: WantedPeer) -> WgStep:
