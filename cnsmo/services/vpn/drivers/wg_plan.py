@@ -51,8 +51,7 @@ class WantedPeer:
     """A peer as the device shall have it.
 
     ``endpoint``: None where the peer calls us; ``call``: where to reach it first, if anywhere;
-    ``replaces``: whether the device has the same host under another key. ``calls``: whether it is
-    called when it is added; see wg_push.
+    ``replaces``: whether the device has the same host under another key.
     """
 
     host: str
@@ -62,7 +61,6 @@ class WantedPeer:
     keepalive: int
     call: str | None = None
     replaces: bool = False
-    calls: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,15 +73,11 @@ class WgStep:
 
 
 def wanted_peers(
-    desired: VpnDesired,
-    device: WgDevice | None,
-    memory: Mapping[str, PeerMemory],
-    now: float,
-    own_key: str = "",
+    desired: VpnDesired, device: WgDevice | None, memory: Mapping[str, PeerMemory], now: float
 ) -> dict[str, WantedPeer]:
     """The peers that the device shall have, by key; those that announced no key are left out.
 
-    now: seconds since the epoch; own_key: public, it decides who of two calls the other.
+    now: seconds since the epoch.
 
     :raises DriverError: when a value cannot be rendered, or two peers claim the same network.
     """
@@ -94,8 +88,6 @@ def wanted_peers(
             continue
         known = memory.get(peer.host)
         for made in _keys_of(peer, has, known, now):
-            waits = own_key > made.public_key and known is None and not made.keepalive
-            made = dataclasses.replace(made, calls=not (own_key and waits))
             if made.public_key in wanted:
                 raise DriverError(
                     f"{wanted[made.public_key].host} and {made.host} announce the same key "
@@ -216,7 +208,7 @@ def add_words(peer: WantedPeer) -> tuple[str, ...]:
     if peer.call:
         words += ["endpoint", render_endpoint(peer.call)]
     words += ["allowed-ips", ",".join(sorted(peer.allowed_ips))]
-    return (*words, *kick(peer)) if peer.calls else tuple(words)
+    return (*words, *kick(peer))
 
 
 def _add(peer: WantedPeer) -> WgStep:

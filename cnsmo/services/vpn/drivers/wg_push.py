@@ -6,11 +6,8 @@ WireGuard itself waits 5 seconds before it does (REKEY_TIMEOUT, white paper 6.1)
 * Only this host can call: who was called before it knew of us stays silent. Where both sides can
   call, the one that learns of the other last succeeds at once.
 * Both sides called in the same moment: each then answers the other's initiation, which makes it
-  forget its own, so that both drop the answers that come; or, worse, both believe in a session that
-  the other does not have, until they notice after 15 s. In a mesh that comes up at once this would
-  happen to some pair nearly always. Therefore only the side with the lesser key calls a peer that
-  is new to it; the other one calls a little later, if it was not called by then: the lesser key's
-  call came too early.
+  forget its own, so that both drop the answers that come. In a mesh that comes up at once this
+  happens to some pair nearly always. The side with the lesser key calls again.
 
 A peer without a session loses nothing when it is removed and added anew, which is the only way to
 make WireGuard call before its time.
@@ -29,10 +26,7 @@ TRIES = 5
 """After 0.25, 0.5, 1, 2 and 4 s; from then on WireGuard's own pace will do."""
 CROSSED_SECONDS = 1.0
 CROSSED_TRIES = 2
-"""The lesser key, after 1 and 3 s: such a peer most often has not heard of us yet, and calls when
-it does."""
-GREATER_TRIES = 1
-"""The greater key, after 0.25 s."""
+"""After 1 and 2 s: such a peer most often has not heard of us yet, and calls when it does."""
 
 
 class Pushes:
@@ -48,12 +42,10 @@ class Pushes:
         silent = {
             key: peer
             for key, peer in wanted.items()
-            if peer.call and key in device.peers
+            if (peer.keepalive or own_key < key) and peer.call and key in device.peers
             if not device.peers[key].handshake
         }
-        self._next = {
-            key: self._next.get(key) or _first(silent[key], own_key, now) for key in silent
-        }
+        self._next = {key: self._next.get(key) or _first(silent[key], now) for key in silent}
         found = []
         for key, peer in silent.items():
             turn = self._next[key]
@@ -77,9 +69,7 @@ class _Turn:
     pause: float
 
 
-def _first(peer: WantedPeer, own_key: str, now: float) -> _Turn:
+def _first(peer: WantedPeer, now: float) -> _Turn:
     if peer.keepalive:
         return _Turn(TRIES, now + FIRST_SECONDS, FIRST_SECONDS)
-    if own_key > peer.public_key:
-        return _Turn(GREATER_TRIES, now + FIRST_SECONDS, FIRST_SECONDS)
     return _Turn(CROSSED_TRIES, now + CROSSED_SECONDS, CROSSED_SECONDS)

@@ -221,7 +221,7 @@ class WireguardDriver(VpnDriver):
         return min(pushed or NEXT_KEY_SECONDS, NEXT_KEY_SECONDS) if waiting else pushed
 
     def _wanted_peers(self, desired: VpnDesired, scene: _Scene, key: Key) -> dict[str, WantedPeer]:
-        wanted = wanted_peers(desired, scene.device, scene.memory.peers, scene.now, key.public)
+        wanted = wanted_peers(desired, scene.device, scene.memory.peers, scene.now)
         if key.public in wanted:
             raise DriverError(
                 f"{wanted[key.public].host} announces this host's own key (a copied disk?): remove "
@@ -262,8 +262,7 @@ class WireguardDriver(VpnDriver):
             known = [peer for key, peer in wanted.items() if key in device.peers]
             args += [("peer", peer.public_key, *kick(peer)) for peer in known]
         for peer in self._pushes.due(wanted, device, key.public, time.monotonic()):
-            called_now = dataclasses.replace(peer, calls=True)
-            args += [("peer", peer.public_key, "remove"), add_words(called_now)]
+            args += [("peer", peer.public_key, "remove"), add_words(peer)]
         set_device(self.system, self._interface.name, (), args)
         return [step.repaired for step in steps]
 

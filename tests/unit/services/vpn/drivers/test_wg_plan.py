@@ -16,7 +16,6 @@ from cnsmo.services.vpn.drivers.wg_memory import PeerMemory
 from cnsmo.services.vpn.drivers.wg_plan import (
     PATIENCE_SECONDS,
     SESSION_SECONDS,
-    add_words,
     peer_steps,
     remember,
     wanted_peers,
@@ -258,14 +257,3 @@ def test_networks_are_compared_in_one_spelling() -> None:
     desired = desired_of(peer_of("web", KEYS[0], ("FD66:0::1/128", mapped)))
     (peer,) = wanted_peers(desired, None, {}, NOW).values()
     assert peer.allowed_ips == {"fd66::1/128", mapped}
-
-
-@pytest.mark.parametrize(("own", "calls"), [("", True), ("+", True), ("z", False)])
-def test_of_two_that_are_new_to_each_other_only_the_lesser_key_calls(own: str, calls: bool) -> None:
-    """Both at once would each make the other forget its call."""
-    desired = desired_of(peer_of("web2", KEYS[0]))
-    (made,) = wanted_peers(desired, None, {}, NOW, own).values()
-    assert made.calls is calls
-    assert ("persistent-keepalive" in add_words(made)) is calls
-    (step,) = peer_steps({made.public_key: made}, device_of(), {}, NOW)
-    assert step.args == add_words(made)
