@@ -118,7 +118,7 @@ class World:
         rows = self.client.member_list(DEPLOYMENT, "vpn", vpn)
         return {host: row.body["addresses"][0] for host, row in rows.items()}
 
-    def unreached(self, vpn: str = "backbone", seconds: int = 10) -> list[str]:
+    def unreached(self, vpn: str = "backbone", seconds: int = 20) -> list[str]:
         """Pairs of members that do not reach each other, after so many seconds of trying."""
         addresses = self.addresses(vpn)
         vms = [vm for vm in self.lab.vms() if vm.name in addresses]
