@@ -63,7 +63,7 @@ class AgentProcess:
             self._ended.set()
             self._heart.stop()
             if self._server is not None:
-                self._server.stop()
+                transport.end(self._server)
             self._settings.state_dir.close()
 
     def stop(self) -> None:
@@ -201,7 +201,7 @@ class AgentProcess:
             self._server = server
             self._wakeup.give(Reason.SYNC)  # hints that came before went nowhere
             if self._ended.is_set():
-                server.stop()
+                transport.end(server)
             return
 
 

@@ -112,6 +112,12 @@ def reach(conf: cfg.ConfigOpts, timeout: float) -> None:
         raise Unavailable(f"the broker at [bus] url does not let us in: {search.failure}")
 
 
+def end(server: oslo_messaging.RPCServer) -> None:
+    """Let a server finish what it began, and end it with its thread and its connection."""
+    server.stop()
+    server.wait()
+
+
 def close() -> None:
     """Close all transports; the next use connects anew."""
     with _LOCK:

@@ -73,14 +73,9 @@ class CoreServer:
     def stop(self) -> None:
         """Finish what was begun, and end."""
         with futures.ThreadPoolExecutor() as pool:
-            list(pool.map(_end, self._servers))
+            list(pool.map(transport.end, self._servers))
         self._servers.clear()
         if self._health is not None:
             self._health.stop()
         self._hinter.stop()
         self._engine.dispose()
-
-
-def _end(server: oslo_messaging.RPCServer) -> None:
-    server.stop()
-    server.wait()

@@ -21,8 +21,6 @@ from cnsmo.lab.topology import VmSpec
 from cnsmo.lab.vm import Vm
 
 SEVENTH = VmSpec("web3", "west", ("web",))
-PATIENCE = 20
-"""Seconds to try: two hosts whose first calls crossed find it out after 15 (WireGuard, 6.5)."""
 SECONDS = 30.0
 """How long any promise may take before the demo says that it was not kept."""
 
@@ -92,7 +90,7 @@ class Demo:
     def _show(self) -> None:
         addresses = self._addresses()
         with self._tell.step("every VM pings every other over the VPN") as step:
-            found = reach.matrix(self._lab.vms(), addresses, PATIENCE)
+            found = reach.matrix(self._lab.vms(), addresses)
             bad = reach.silent(found)
             step.check(not bad, "no answer: " + ", ".join(bad))
             step.result = f"{len(found)} of {len(found)} pairs answer over the VPN"
@@ -166,7 +164,7 @@ class Demo:
         self._known = {name: host.address for name, host in self._fleet.hosts().items()}
         return self._known
 
-    def _unreached(self, addresses: dict[str, str], seconds: int = PATIENCE) -> list[str]:
+    def _unreached(self, addresses: dict[str, str], seconds: int = 5) -> list[str]:
         vms = [vm for vm in self._lab.vms() if vm.is_running]
         return reach.silent(reach.matrix(vms, addresses, seconds))
 

@@ -73,6 +73,8 @@ class Hub:
         ready()
         self._done.wait()
         listener.close()
+        for agent, _thread in self._agents.values():
+            agent.stop()  # all at once: each takes a second to end
         for name in list(self._agents):
             self.stop_agent(name)
         core.stop()

@@ -6,8 +6,8 @@ from __future__ import annotations
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-MOST = 10
-"""So many mistakes are told at once."""
+MOST = 5
+"""So many mistakes are told at once; of more, the number."""
 
 
 def in_words(exc: ValidationError) -> str:
@@ -15,8 +15,10 @@ def in_words(exc: ValidationError) -> str:
 
     Values that were sent are not repeated: this goes to logs and over the bus.
     """
-    found = ((".".join(map(str, error["loc"])), _plain(error)) for error in exc.errors()[:MOST])
-    return "; ".join(f"{place}: {what}" if place else what for place, what in found)
+    errors = exc.errors()
+    found = ((".".join(map(str, error["loc"])), _plain(error)) for error in errors[:MOST])
+    told = [f"{place}: {what}" if place else what for place, what in found]
+    return "; ".join(told + [f"and {len(errors) - MOST} more"] * (len(errors) > MOST))
 
 
 def _plain(error: ErrorDetails) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import abc
 import hashlib
 
 from pydantic import BaseModel, ConfigDict
@@ -11,7 +12,7 @@ SPREAD = 0.1
 """Hosts replace their secrets at up to this share before or after their time, not all at once."""
 
 
-class Ageing(BaseModel):
+class Ageing(BaseModel, abc.ABC):
     """Base of a stored secret.
 
     ``created``: seconds since the epoch; ``generation``: the operator's command that it answers.
@@ -22,9 +23,9 @@ class Ageing(BaseModel):
     created: float
     generation: int
 
+    @abc.abstractmethod
     def mark(self) -> str:
         """The public half, or anything public that no other secret has."""
-        raise NotImplementedError
 
     def due(self, generation: int, rotate_after: float, now: float) -> bool:
         """Whether the operator or its age (rotate_after in seconds; 0: never) asks for another."""

@@ -122,20 +122,31 @@ class _Links:
 
 def _peer(scene: _Scene, host: str, other: str, networks: list[str]) -> Peer:
     spec, me, them = scene.spec, scene.hosts[host], scene.hosts[other]
-    member = scene.members[other]
-    called_back = call_address(them, me) is not None
+    own, member = scene.members.get(host), scene.members[other]
+    called, called_back = call_address(me, them), call_address(them, me) is not None
+    first = own is not None and (not called_back or _rank(own) < _rank(member))
     return Peer(
         host=other,
         addresses=member.addresses,
-        endpoint=endpoint(call_address(me, them), spec.listen_port),
+        endpoint=endpoint(called, spec.listen_port),
         allowed_ips=tuple(sorted(set(networks))),
-        keepalive=None if called_back else spec.keepalive,
+        keepalive=None if called_back or own is None else spec.keepalive,
+        calls=called is not None and first,
         public_key=member.public_key or "",
         next_public_key=member.next_public_key or "",
         fingerprint=member.fingerprint or "",
         next_fingerprint=member.next_fingerprint or "",
         is_hub=other in scene.hubs,
     )
+
+
+def _rank(member: VpnMember) -> tuple[int, ...]:
+    """Of two members that can call each other, the lesser rank does.
+
+    Newcomers get the higher addresses most often, and know the others before those know them: so
+    who calls is mostly who learns of the other last.
+    """
+    return tuple(int(ipaddress.ip_address(address)) for address in member.addresses)
 
 
 def _mesh_links(scene: _Scene, host: str) -> _Links:

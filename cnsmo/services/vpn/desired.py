@@ -17,6 +17,7 @@ class Peer:
     ``endpoint``: address:port to call (IPv6 in brackets); None: the peer calls us.
     ``allowed_ips``: networks that this peer may send from and that are sent to it.
     ``keepalive``: seconds, where this side must keep a NAT open; None elsewhere.
+    ``calls``: this side starts the conversation; the other one only where nothing comes of it.
     ``is_hub``: in a hub topology, the peer is one of the hubs.
     """
 
@@ -25,6 +26,7 @@ class Peer:
     endpoint: str | None
     allowed_ips: tuple[str, ...]
     keepalive: int | None = None
+    calls: bool = False
     public_key: str = ""
     next_public_key: str = ""
     fingerprint: str = ""

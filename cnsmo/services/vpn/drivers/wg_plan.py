@@ -51,7 +51,9 @@ class WantedPeer:
     """A peer as the device shall have it.
 
     ``endpoint``: None where the peer calls us; ``call``: where to reach it first, if anywhere;
-    ``replaces``: whether the device has the same host under another key.
+    ``calls``: whether this side starts the conversation; ``known``: whether it had been a peer, and
+    may believe in a session with us; ``replaces``: whether the device has the same host under
+    another key.
     """
 
     host: str
@@ -60,6 +62,8 @@ class WantedPeer:
     allowed_ips: frozenset[str]
     keepalive: int
     call: str | None = None
+    calls: bool = False
+    known: bool = False
     replaces: bool = False
 
 
@@ -194,21 +198,24 @@ def _wanted(
         allowed_ips=render_networks(peer.allowed_ips),
         keepalive=peer.keepalive or 0,
         call=(former.endpoint if former else None) or own or (known.seen if known else None),
+        calls=peer.calls,
+        known=known is not None,
         replaces=former is not None,
     )
 
 
 def add_words(peer: WantedPeer) -> tuple[str, ...]:
-    """Words for ``wg set`` that add a peer and call it now.
+    """Words for ``wg set`` that add a peer, and call it where it is this side that calls.
 
-    It may believe in a session that we do not have any more: its packets would be lost until it
-    notices, after 15 seconds (white paper 6.5).
+    Also where it may believe in a session that we do not have any more: its packets would be lost
+    until it notices, after 15 seconds (white paper 6.5).
     """
     words = [*_of(peer.public_key)]
     if peer.call:
         words += ["endpoint", render_endpoint(peer.call)]
     words += ["allowed-ips", ",".join(sorted(peer.allowed_ips))]
-    return (*words, *kick(peer))
+    now = peer.calls or peer.known or peer.keepalive
+    return (*words, *kick(peer)) if now else tuple(words)
 
 
 def _add(peer: WantedPeer) -> WgStep:

@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls again, soon, peers that did not answer yet.
+"""Which silent peers are called when, so that two hosts never call each other in the same moment.
 
-WireGuard itself waits 5 seconds before it does (REKEY_TIMEOUT, white paper 6.1). Two cases:
+Two that do lose both handshakes: each answers the other's initiation, which makes it forget its own
+and drop the answer. WireGuard tries again after 5 seconds (REKEY_TIMEOUT, white paper 6.1).
+wireguard-go (0.0.20230223) can do worse: where initiation and answer arrive together, two of its
+workers mix them up (ConsumeMessageResponse does not look at the state again before it writes, as
+Linux does). Then both sides show a handshake, one hears nothing, and only 15 seconds later it
+notices. In a mesh that comes up at once somebody's calls always cross. So one of the two calls
+(compile.py says which), and calls again soon if the other did not know of it yet:
 
-* Only this host can call: who was called before it knew of us stays silent. Where both sides can
-  call, the one that learns of the other last succeeds at once.
-* Both sides called in the same moment: each then answers the other's initiation, which makes it
-  forget its own, so that both drop the answers that come. In a mesh that comes up at once this
-  happens to some pair nearly always. The side with the lesser key calls again.
+* The caller at once, then after 0.25, 0.5, 1, 2 and 4 s. To call before its time, WireGuard has to
+  forget the peer: it is removed and added anew. That is harmless even where a session has just come
+  up, because the other side answers the new call.
+* The other one once, after 1 s, and without removal: it may be that the caller cannot reach it.
 
-A peer without a session loses nothing when it is removed and added anew, which is the only way to
-make WireGuard call before its time.
+Only a peer that is made anew, with its interface or after somebody deleted it, is called from
+either side: the other one may believe in the old session. After these calls, WireGuard's own pace
+will do.
 """
 
 from __future__ import annotations
@@ -18,58 +24,70 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from cnsmo.services.vpn.drivers.wg_plan import WantedPeer
+from cnsmo.services.vpn.drivers.wg_plan import WantedPeer, add_words, kick
 from cnsmo.services.vpn.drivers.wg_tools import WgDevice
 
-FIRST_SECONDS = 0.25
-TRIES = 5
-"""After 0.25, 0.5, 1, 2 and 4 s; from then on WireGuard's own pace will do."""
-CROSSED_SECONDS = 1.0
-CROSSED_TRIES = 2
-"""After 1 and 2 s: such a peer most often has not heard of us yet, and calls when it does."""
+CALLER_PAUSES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+"""Seconds before each call of the side that calls; the first one leaves the peer as it is."""
+OTHER_PAUSES = (1.0,)
 
 
 class Pushes:
-    """When which silent peer is called again. A restart of the agent begins anew: harmless."""
+    """The calls to come. A restart of the agent begins anew: harmless."""
 
     def __init__(self) -> None:
-        self._next: dict[str, _Turn] = {}
+        self._turns: dict[str, _Turn] = {}
 
     def due(
-        self, wanted: Mapping[str, WantedPeer], device: WgDevice, own_key: str, now: float
-    ) -> list[WantedPeer]:
-        """The peers to call now. own_key: public; now: seconds of any steady clock."""
-        silent = {
-            key: peer
-            for key, peer in wanted.items()
-            if (peer.keepalive or own_key < key) and peer.call and key in device.peers
-            if not device.peers[key].handshake
-        }
-        self._next = {key: self._next.get(key) or _first(silent[key], now) for key in silent}
-        found = []
+        self, wanted: Mapping[str, WantedPeer], device: WgDevice, now: float
+    ) -> list[tuple[str, ...]]:
+        """Words for ``wg set`` that make the calls which are due.
+
+        device: as it was before the missing peers were added, which calls them; now: seconds of any
+        steady clock.
+        """
+        silent = {key: peer for key, peer in wanted.items() if peer.call and _silent(device, key)}
+        for key in self._turns.keys() - silent.keys():
+            del self._turns[key]
+        words = []
         for key, peer in silent.items():
-            turn = self._next[key]
-            if turn.left and turn.at <= now:
-                self._next[key] = _Turn(turn.left - 1, now + 2 * turn.pause, 2 * turn.pause)
-                found.append(peer)
-        return found
+            turn = self._turns.get(key) or _Turn.first(peer, now)
+            if turn.at is not None and turn.at <= now:
+                if key in device.peers:
+                    words += turn.words(peer)
+                turn = turn.after(now)
+            self._turns[key] = turn
+        return words
 
     def again(self, now: float) -> float | None:
         """Seconds until the next one is due; None when none is."""
-        waits = [turn.at - now for turn in self._next.values() if turn.left]
+        waits = [turn.at - now for turn in self._turns.values() if turn.at is not None]
         return max(0.05, min(waits)) if waits else None
 
 
 @dataclasses.dataclass(frozen=True)
 class _Turn:
-    """When a peer is called next, how often still, and the pause before that; seconds."""
+    """How often a peer was called, the pauses before each call, and when the next one is due."""
 
-    left: int
-    at: float
-    pause: float
+    made: int
+    pauses: tuple[float, ...]
+    at: float | None
+
+    @classmethod
+    def first(cls, peer: WantedPeer, now: float) -> _Turn:
+        pauses = CALLER_PAUSES if peer.calls else OTHER_PAUSES
+        return cls(0, pauses, now + pauses[0])
+
+    def after(self, now: float) -> _Turn:
+        made = self.made + 1
+        at = now + self.pauses[made] if made < len(self.pauses) else None
+        return _Turn(made, self.pauses, at)
+
+    def words(self, peer: WantedPeer) -> list[tuple[str, ...]]:
+        if self.made == 0:
+            return [("peer", peer.public_key, *kick(peer))]
+        return [("peer", peer.public_key, "remove"), add_words(peer)]
 
 
-def _first(peer: WantedPeer, now: float) -> _Turn:
-    if peer.keepalive:
-        return _Turn(TRIES, now + FIRST_SECONDS, FIRST_SECONDS)
-    return _Turn(CROSSED_TRIES, now + CROSSED_SECONDS, CROSSED_SECONDS)
+def _silent(device: WgDevice, key: str) -> bool:
+    return key not in device.peers or not device.peers[key].handshake

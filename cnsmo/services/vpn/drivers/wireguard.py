@@ -40,7 +40,6 @@ from cnsmo.services.vpn.drivers.wg_interface import (
 from cnsmo.services.vpn.drivers.wg_memory import Memory, load_memory, save_memory
 from cnsmo.services.vpn.drivers.wg_plan import (
     WantedPeer,
-    add_words,
     kick,
     peer_steps,
     remember,
@@ -181,11 +180,11 @@ class WireguardDriver(VpnDriver):
         wanted = self._wanted_peers(desired, scene, pair.current)
         changes += self._set_device(desired, device, pair.current)
         if link.up:
-            changes += self._set_peers(scene, device, wanted, pair.current, called=True)
+            changes += self._set_peers(scene, device, wanted, desired.waiting, called=True)
             changes += converge_link(self.system, link, scene.wanted_link)
         else:  # peers are called when they are set: for that it has to be up
             changes += converge_link(self.system, link, scene.wanted_link)
-            changes += self._set_peers(scene, device, wanted, pair.current, called=False)
+            changes += self._set_peers(scene, device, wanted, desired.waiting, called=False)
         changes += self._forwarding.apply(*self._passed_on(desired, scene))
         kept = remember(desired, wanted, device, scene.memory.peers, scene.now)
         save_memory(self.state_dir, Memory(peers=kept))
@@ -252,7 +251,7 @@ class WireguardDriver(VpnDriver):
         scene: _Scene,
         device: WgDevice,
         wanted: dict[str, WantedPeer],
-        key: Key,
+        waiting: bool,
         called: bool,
     ) -> list[str]:
         """Set what differs; called: whether the peers that stay have sessions with us."""
@@ -261,8 +260,8 @@ class WireguardDriver(VpnDriver):
         if not called:
             known = [peer for key, peer in wanted.items() if key in device.peers]
             args += [("peer", peer.public_key, *kick(peer)) for peer in known]
-        for peer in self._pushes.due(wanted, device, key.public, time.monotonic()):
-            args += [("peer", peer.public_key, "remove"), add_words(peer)]
+        if not waiting:  # before that nobody knows this host
+            args += self._pushes.due(wanted, device, time.monotonic())
         set_device(self.system, self._interface.name, (), args)
         return [step.repaired for step in steps]
 

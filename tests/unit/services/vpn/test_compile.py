@@ -53,6 +53,21 @@ def test_who_cannot_be_called_back_keeps_its_way_open() -> None:
     assert peers(compiled(scene(), "east1"))["east2"].keepalive is None
 
 
+def test_of_two_that_can_call_each_other_the_one_with_the_lesser_address_does() -> None:
+    assert peers(compiled(scene(), "east1"))["east2"].calls
+    assert not peers(compiled(scene(), "east2"))["east1"].calls
+    assert not peers(compiled(scene(), "east1"))["west2"].calls
+    assert peers(compiled(scene(), "west2"))["east1"].calls
+
+
+def test_who_has_no_place_yet_calls_nobody_because_nobody_knows_it() -> None:
+    rows = [one for one in scene() if one.name not in ("backbone/west2", "backbone/east1")]
+    for newcomer in ("west2", "east1"):
+        found = compiled(rows, newcomer).peers
+        assert found
+        assert not any(peer.calls or peer.keepalive for peer in found)
+
+
 def test_two_behind_different_nats_are_said_to_have_no_path() -> None:
     desired = compiled(scene(), "west2")
     assert "north1" not in peers(desired)

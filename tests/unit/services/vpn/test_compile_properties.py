@@ -144,7 +144,10 @@ def test_of_two_peers_one_calls_and_who_cannot_be_called_keeps_its_way_open(
             back = next(found for found in hosts[peer.host].peers if found.host == name)
             callable_ = peer.endpoint or back.endpoint
             assert callable_ or any(peer.host in problem for problem in desired.problems)
-            assert (peer.keepalive is None) == (back.endpoint is not None)
+            assert (peer.keepalive is None) == (back.endpoint is not None or desired.waiting)
+            both_have_a_place = not desired.waiting and not hosts[peer.host].waiting
+            assert peer.calls + back.calls == bool(callable_ and both_have_a_place)
+            assert not peer.calls or peer.endpoint
 
 
 @many

@@ -190,6 +190,23 @@ def test_a_new_key_is_added_before_the_old_one_goes_and_is_called_where_it_was()
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("peer", "called"),
+    [
+        ({"calls": True}, ["1", "0"]),
+        ({"calls": False}, []),
+        ({"calls": True, "keepalive": 25}, ["25"]),
+    ],
+)
+def test_a_new_peer_is_called_by_the_side_that_calls(
+    peer: dict[str, object], called: list[str]
+) -> None:
+    desired = desired_of(peer_of("web", KEYS[0], (NETWORKS[0],), **peer))
+    (step,) = peer_steps(wanted_peers(desired, None, {}, NOW), device_of(), {}, NOW)
+    places = [at for at, word in enumerate(step.args) if word == "persistent-keepalive"]
+    assert [step.args[at + 1] for at in places] == called
+
+
 def test_a_next_key_is_not_configured_while_the_peer_answers_or_is_new() -> None:
     desired = desired_of(peer_of("web", KEYS[0], next_public_key=KEYS[1]))
     long_ago = {"web": PeerMemory(key=KEYS[0], next_key=KEYS[1], next_since=0)}
