@@ -3,7 +3,7 @@
 
 Two that do lose both handshakes: each answers the other's initiation, which makes it forget its own
 and drop the answer. WireGuard tries again after 5 seconds (REKEY_TIMEOUT, white paper 6.1).
-wireguard-go (0.0.20230223) can do worse: where initiation and answer arrive together, two of its
+wireguard-go (0.0.20231211) can do worse: where initiation and answer arrive together, two of its
 workers mix them up (ConsumeMessageResponse does not look at the state again before it writes, as
 Linux does). Then both sides show a handshake, one hears nothing, and only 15 seconds later it
 notices. In a mesh that comes up at once somebody's calls always cross. So one of the two calls
