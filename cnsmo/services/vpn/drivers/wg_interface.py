@@ -27,6 +27,8 @@ from cnsmo.services.vpn.drivers.wg_tools import WgDevice, read_device
 
 AUTO, KERNEL, USERSPACE = "auto", "kernel", "userspace"
 WIREGUARD_GO = "wireguard-go"
+TAKEN = "File exists"
+"""What ip(8) says of a name that is given already."""
 SOCKETS = "/var/run/wireguard"
 """Where wireguard-go listens for wg(8): <interface>.sock."""
 LISTENING = "00010000"
@@ -165,6 +167,9 @@ class WgInterface:
     def _make_kernel(self, wanted: str) -> bool:
         """Whether the kernel made it; its absence is an error only if nothing else is wanted."""
         said = self._add_link(self.name)
+        if TAKEN in said:
+            self._take_over()
+            said = self._add_link(self.name)
         if not said:
             return True
         missing = "Unknown device type" in said or "not supported" in said
@@ -176,6 +181,12 @@ class WgInterface:
                 "install one with the module wireguard, or write auto or userspace"
             )
         raise ProgramError(f"{self.name} cannot be made: {said}")
+
+    def _take_over(self) -> None:
+        """What a daemon made since we looked, that an agent had started and did not outlive."""
+        link = read_link(self._system, self.name)
+        self.require_ours(link)
+        self._take_down(link)
 
     def _make_userspace(self) -> None:
         self._daemon.start()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cnsmo.model.errors import DriverUnavailable, ProgramError
+from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
 from cnsmo.services.base import Completed
 from cnsmo.services.kit.link import read_link
 from cnsmo.services.vpn.drivers.wg_interface import WgInterface
@@ -24,6 +24,8 @@ class Host:
     def __init__(self, *has: str, refuses: str = "") -> None:
         self.has_it = set(has)
         self.refuses = refuses
+        self.quicker: dict[str, Any] | None = None
+        """An interface of this name that appears just before one is made."""
         self.links: dict[str, dict[str, Any]] = {}
         self.ran: list[str] = []
 
@@ -49,6 +51,10 @@ class Host:
             case ["test", "-c", "/dev/net/tun"]:
                 return (0 if "tun" in self.has_it else 1), "", ""
             case ["ip", "link", "add", "dev", name, "type", "wireguard"]:
+                if self.quicker is not None:
+                    self.links[name], self.quicker = self.quicker, None
+                if name in self.links:
+                    return 2, "", "RTNETLINK answers: File exists"
                 if self.refuses or "module" not in self.has_it:
                     return 2, "", self.refuses or "Error: Unknown device type."
                 self.links[name] = {
@@ -93,6 +99,22 @@ def test_an_interface_that_there_was_no_time_to_mark_is_ours(tmp_path: Path) -> 
     ensure(host, tmp_path)
     del host.links[NAME]["ifalias"]
     assert ensure(host, tmp_path) == ["cn-x: marked as ours"]
+
+
+def test_what_an_orphaned_daemon_made_meanwhile_is_replaced(tmp_path: Path) -> None:
+    host = Host("module")
+    host.quicker = {"ifname": NAME, "mtu": 1420, "flags": [], "linkinfo": {"info_kind": "tun"}}
+    assert ensure(host, tmp_path) == ["cn-x: interface made (kernel)"]
+    assert host.links[NAME]["linkinfo"] == {"info_kind": "wireguard"}
+
+
+def test_what_somebody_else_made_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    host = Host("module")
+    foreign = {"ifname": NAME, "mtu": 1420, "flags": [], "linkinfo": {}, "ifalias": "theirs"}
+    host.quicker = dict(foreign)
+    with pytest.raises(DriverError, match="cn-x"):
+        ensure(host, tmp_path)
+    assert host.links == {NAME: foreign}
 
 
 def test_without_the_module_the_kernel_is_an_error_only_if_it_was_asked_for(tmp_path: Path) -> None:
