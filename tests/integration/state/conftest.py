@@ -36,3 +36,6 @@ def rivals() -> Iterator[multiprocessing.pool.Pool]:
     context = multiprocessing.get_context("spawn")
     with context.Pool(2, processes.wait_at, (context.Barrier(2),)) as pool:
         yield pool
+        # They end by themselves: a SIGTERM makes coverage write its data wherever it strikes.
+        pool.close()
+        pool.join()
