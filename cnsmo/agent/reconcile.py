@@ -239,6 +239,20 @@ class ServiceAgent:
             return False
         return True
 
+    def on_trial(self) -> float | None:
+        """Seconds for which the first of the changes on trial is so; None when none is."""
+        left = [driver.trial() for driver in self._drivers.values()]
+        return min((seconds for seconds in left if seconds is not None), default=None)
+
+    def confirm(self) -> None:
+        """What is on trial stays.
+
+        :raises DriverError: when that cannot be written down.
+        """
+        for driver in self._drivers.values():
+            if driver.trial() is not None:
+                driver.confirm()
+
     def remove(self) -> list[str]:
         """Take everything of this service away from the host.
 

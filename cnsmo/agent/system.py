@@ -38,8 +38,9 @@ class LocalSystem:
     ``("nsenter", "-t", "42", "-n", "-m", "-p", "-u", "-i", "--")`` for a VM of the lab.
     """
 
-    def __init__(self, enter: Sequence[str] = ()) -> None:
+    def __init__(self, enter: Sequence[str] = (), ways: Sequence[tuple[str, int]] = ()) -> None:
         self.enter = tuple(enter)
+        self.ways = tuple(ways)
         self._children: list[subprocess.Popen[bytes]] = []
 
     def run(

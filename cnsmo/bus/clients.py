@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from cnsmo.bus import transport
 from cnsmo.bus.envelope import opened
+from cnsmo.bus.knock import knock
 from cnsmo.model import messages as msg
 from cnsmo.model.errors import CnsmoError, Unavailable
 from cnsmo.model.reading import read
@@ -97,6 +98,14 @@ class CoreClient(_Client):
         """Say on every call from now on who calls."""
         self.context = {"agent_id": ident, "agent_secret": secret}
 
+    def knock(self) -> None:
+        """Find out over a new connection whether the broker can be reached.
+
+        :raises Unavailable: when it cannot.
+        """
+        if not transport.is_in_process(self._conf):
+            knock(self._conf)
+
     def join(self, request: msg.JoinRequest) -> msg.JoinAnswer:
         """Become a host of the token's deployment."""
         return _as(msg.JoinAnswer, self._call("join", request=request.model_dump(mode="json")))
@@ -139,9 +148,10 @@ class OperatorClient(_Client):
     Version history:
 
     * 1.0: deployments, tokens, plan, apply, hosts, services, renew, look.
+    * 1.1: rows, from which programs compile what agents compile.
     """
 
-    VERSION = "1.0"
+    VERSION = "1.1"
 
     def __init__(self, conf: cfg.ConfigOpts, timeout: float = 30.0) -> None:
         who = f"{getpass.getuser()}@{socket.gethostname()}"
@@ -218,6 +228,10 @@ class OperatorClient(_Client):
     def renew(self, deployment: str, service: str, instance: str) -> int:
         """Ask all members of an instance for new keys; the revision that holds it."""
         return int(self._call("renew", deployment=deployment, service=service, instance=instance))
+
+    def rows(self, deployment: str) -> Changes:
+        """All live rows that desired state is compiled from: hosts, agents, instances, members."""
+        return _as(Changes, self._call("rows", deployment=deployment))
 
     def look(self, deployment: str) -> None:
         """Ask all agents for fresh observations."""

@@ -15,6 +15,8 @@ from cnsmo.agent.identity import EVERY_SERVICE, StateDir
 from cnsmo.agent.process import AgentProcess
 from cnsmo.agent.settings import Settings
 from cnsmo.agent.system import LocalSystem
+from cnsmo.bus import transport
+from cnsmo.bus.knock import ways
 from cnsmo.cmd import program
 from cnsmo.model.errors import InvalidRequest
 from cnsmo.services import registry
@@ -61,7 +63,7 @@ def settings(options: cfg.ConfigOpts) -> Settings:
     names = [alone] if alone else list(group.services) or list(registry.services())
     for name in names:
         registry.service(name)
-    system = LocalSystem()
+    system = LocalSystem(ways=() if transport.is_in_process(options) else ways(options))
     return Settings(
         state_dir=StateDir(Path(group.state_dir), alone or EVERY_SERVICE),
         host=facts.host_name(options),

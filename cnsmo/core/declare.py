@@ -11,9 +11,18 @@ from cnsmo.core import specs
 from cnsmo.core.context import Core
 from cnsmo.model.document import Document, invalid, parse
 from cnsmo.model.errors import Conflict, NotFound
-from cnsmo.model.messages import Plan, RowChange
+from cnsmo.model.messages import Effect, Plan, RowChange
 from cnsmo.model.reading import read
-from cnsmo.model.resource import HOST, OPERATOR, Row, View, joined, member_kind, renewal_kind
+from cnsmo.model.resource import (
+    AGENT,
+    HOST,
+    OPERATOR,
+    Row,
+    View,
+    joined,
+    member_kind,
+    renewal_kind,
+)
 from cnsmo.services import registry
 from cnsmo.state.writer import Writer
 
@@ -47,7 +56,7 @@ class Declare:
 
         def work(writer: Writer) -> Plan:
             granted = self._core.tokens.groups(deployment, writer.connection)
-            view = writer.view(_kinds(), granted)
+            view = writer.view(kinds(), granted)
             plan = _plan(document, view)
             if base_revision is not None:
                 _refuse_overtaken(writer, base_revision)
@@ -108,14 +117,16 @@ class Declare:
         return yaml.safe_dump(data, sort_keys=False)
 
 
-def _kinds() -> list[str]:
-    return [HOST, *registry.services()]
+def kinds() -> list[str]:
+    """What a plan looks at, and desired state is compiled from."""
+    services = registry.services()
+    return [HOST, AGENT, *services, *(member_kind(service) for service in services)]
 
 
 def _plan(document: Document, view: View) -> Plan:
     wanted, problems = specs.validate(document)
+    after = planned(view, wanted)
     if not problems:
-        after = _after(view, wanted)
         for service in registry.services().values():
             problems += [document.located(problem) for problem in service.check(after)]
     if problems:
@@ -138,12 +149,14 @@ def _plan(document: Document, view: View) -> Plan:
         base_revision=view.revision,
         changes=changes,
         hosts=_touched(view, changes),
+        effects=_effects(view, after, changes),
     )
 
 
-def _after(view: View, wanted: dict[tuple[str, str], dict[str, Any]]) -> View:
-    """The view as it would be: today's hosts, the document's instances."""
-    rows = list(view.rows(HOST))
+def planned(view: View, wanted: dict[tuple[str, str], dict[str, Any]]) -> View:
+    """The view as it would be: today's hosts and members, the document's instances."""
+    kinds = (HOST, AGENT, *(member_kind(service) for service in registry.services()))
+    rows = [row for kind in kinds for row in view.rows(kind)]
     now = view.now
     if now is None:
         raise ValueError("planning needs the core's clock in the view")
@@ -170,9 +183,21 @@ def _touched(view: View, changes: list[RowChange]) -> list[str]:
     return sorted(touched)
 
 
+def _effects(before: View, after: View, changes: list[RowChange]) -> list[Effect]:
+    """What services say of their changes; hosts of which they say the same, together."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name in {change.kind for change in changes}:
+        service = registry.service(name)
+        for host in before.hosts:
+            lines = tuple(service.effects(before, after, host))
+            if lines:
+                alike.setdefault(lines, []).append(host)
+    return [Effect(hosts=hosts, lines=list(lines)) for lines, hosts in sorted(alike.items())]
+
+
 def _refuse_overtaken(writer: Writer, base_revision: int) -> None:
     """Refuse when an operator wrote after the plan was made; hosts' own rows do not matter."""
-    view = writer.view(_kinds())
+    view = writer.view(kinds())
     overtaken = [
         row
         for service in registry.services()

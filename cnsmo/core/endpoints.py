@@ -85,7 +85,7 @@ class AgentEndpoints:
 class OperatorEndpoints:
     """Version history: see bus.clients.OperatorClient."""
 
-    target = oslo_messaging.Target(version="1.0")
+    target = oslo_messaging.Target(version="1.1")
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -188,6 +188,11 @@ class OperatorEndpoints:
     def renew(self, ctxt: Context, deployment: str, service: str, instance: str) -> int:
         """See Declare.renew."""
         return self._declare.renew(deployment, service, instance, _author(ctxt))
+
+    @answers
+    def rows(self, ctxt: Context, deployment: str) -> Changes:
+        """All live rows that desired state is compiled from."""
+        return self._inspect.rows(deployment)
 
     @answers
     def look(self, ctxt: Context, deployment: str) -> None:

@@ -6,10 +6,11 @@ from __future__ import annotations
 import datetime
 
 from cnsmo.core.context import Core
+from cnsmo.core.declare import kinds
 from cnsmo.model import messages as msg
 from cnsmo.model.host import Host, HostFacts
 from cnsmo.model.lifecycle import State
-from cnsmo.model.resource import AGENT, HOST, Row, View, joined
+from cnsmo.model.resource import AGENT, HOST, Changes, Row, View, joined
 from cnsmo.services import registry
 from cnsmo.state.engine import aware, utc_now
 from cnsmo.state.liveness import Sign
@@ -72,6 +73,12 @@ class Inspect:
     def members(self, deployment: str, service: str, instance: str) -> dict[str, Row]:
         """What hosts announced to an instance, by host."""
         return self._core.store.view(deployment).members(service, instance)
+
+    def rows(self, deployment: str) -> Changes:
+        """All live rows that desired state is compiled from, so that others can compile it, too."""
+        view = self._core.store.view(deployment, kinds=kinds())
+        found = [row for kind in kinds() for row in view.rows(kind)]
+        return Changes(deployment=deployment, head=view.revision, snapshot=True, rows=found)
 
     def look(self, deployment: str) -> None:
         """Ask all agents for fresh observations: they learn of it by hint or heartbeat."""

@@ -8,6 +8,7 @@ import typing
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from cnsmo.model.document import Document
@@ -85,13 +86,19 @@ def _problem(
 def _keys(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
     """The keys that a nested model knows; path as pydantic reports it."""
     for part in path:
-        if isinstance(part, int) or part not in model.model_fields:
+        field = _fields(model).get(part) if isinstance(part, str) else None
+        if field is None:
             continue
-        inner = next(_models(model.model_fields[part].annotation), None)
+        inner = next(_models(field.annotation), None)
         if inner is None:
             return []
         model = inner
-    return list(model.model_fields)
+    return list(_fields(model))
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Its fields by the names that operators write."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _models(annotation: Any) -> typing.Iterator[type[BaseModel]]:

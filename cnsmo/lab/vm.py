@@ -23,6 +23,9 @@ from cnsmo.lab.network import NETNS, Network
 from cnsmo.lab.process import Process, kill_all_within
 from cnsmo.lab.topology import ROUTER, Seat
 
+FIREWALLS = "agent/units/firewall/*/nftables/good.nft"
+"""On a VM's disk: what the unit cnsmo-firewall.service loads at boot, without any agent."""
+
 
 class Vm:
     """One VM of a lab. The object holds nothing: any process may make one and act."""
@@ -115,6 +118,8 @@ class Vm:
         record.write(
             self._record, {"init": dataclasses.asdict(init), "outer": dataclasses.asdict(outer)}
         )
+        for rules in sorted(self.disk.glob(FIREWALLS)):
+            self.system().run("nft", "-f", str(rules))
 
     def recorded(self) -> list[Process]:
         """Its init, and the process outside that waits for it, as they were once."""

@@ -16,6 +16,8 @@ _SIGNS = {"add": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "red
 ABSENT = object()
 SHOWN = 8
 """Hosts that are named in one line."""
+LINES = 20
+"""Effects on a host that are shown."""
 
 
 def told(plan: Plan, style: Style) -> Iterator[str]:
@@ -28,6 +30,11 @@ def told(plan: Plan, style: Style) -> Iterator[str]:
         sign, colour = _SIGNS[change.action]
         yield style.paint(f"  {sign} {change.kind} {change.name}", colour)
         yield from (f"      {line}" for line in _details(change))
+    for effect in plan.effects:
+        yield style.paint(f"  {_some(effect.hosts)}:", "bold")
+        yield from (f"      {line}" for line in effect.lines[:LINES])
+        if len(effect.lines) > LINES:
+            yield f"      and {len(effect.lines) - LINES} more"
     counts = [sum(change.action == action for change in plan.changes) for action in _SIGNS]
     yield f"{counts[0]} to add, {counts[1]} to change, {counts[2]} to remove; {_hosts(plan)}."
 
@@ -79,7 +86,10 @@ def _value(value: Any) -> str:
 def _hosts(plan: Plan) -> str:
     if not plan.hosts:
         return "no host is touched"
-    rest = len(plan.hosts) - SHOWN
-    some = ", ".join(plan.hosts[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
     many = len(plan.hosts) != 1
-    return f"{len(plan.hosts)} host{'s are' if many else ' is'} touched: {some}"
+    return f"{len(plan.hosts)} host{'s are' if many else ' is'} touched: {_some(plan.hosts)}"
+
+
+def _some(hosts: list[str]) -> str:
+    rest = len(hosts) - SHOWN
+    return ", ".join(hosts[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

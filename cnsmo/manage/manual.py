@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _FIRST = (
     *("lab", "db", "deployment", "token", "plan", "apply"),
-    *("host", "agent", "service", "vpn", "watch"),
+    *("host", "agent", "service", "vpn", "firewall", "watch"),
 )
 """Nouns in the order in which a newcomer needs them; others follow by name."""
 _EPILOG = """\

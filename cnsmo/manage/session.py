@@ -67,10 +67,10 @@ class Session:
         if self._client is None:
             from cnsmo.bus import transport
             from cnsmo.bus.clients import OperatorClient
-            from cnsmo.manage import broker
+            from cnsmo.bus.knock import knock
 
             if not transport.is_in_process(self.conf):
-                broker.knock(self.conf)
+                knock(self.conf)
             elif self._embed:
                 self._start_core()
             self._client = OperatorClient(self.conf)
@@ -83,10 +83,10 @@ class Session:
         """
         from cnsmo.bus import transport
         from cnsmo.bus.events import Watch
-        from cnsmo.manage import broker
+        from cnsmo.bus.knock import knock
 
         if not transport.is_in_process(self.conf):
-            broker.knock(self.conf)
+            knock(self.conf)
         elif self._embed:
             raise InvalidRequest(
                 "the bus lives within one process ([bus] url is not set), so nothing that others "

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cnsmo.model.names import Address, Interface, IPAddress, IPInterface, Label
+from cnsmo.model.names import ALL, Address, Interface, IPAddress, IPInterface, Label
 
 
 class HostFacts(BaseModel):
@@ -37,10 +38,21 @@ class Host(HostFacts):
     id: str
     groups: frozenset[Label] = frozenset()
 
+    def within(self, groups: Iterable[str]) -> bool:
+        """Whether it belongs to at least one of the groups; ``all`` is every host's."""
+        wanted = frozenset(groups)
+        return ALL in wanted or bool(wanted & self.groups)
+
     @functools.cached_property
     def interfaces(self) -> tuple[IPInterface, ...]:
         """Its private addresses with their networks."""
         return tuple(ipaddress.ip_interface(text) for text in self.private)
+
+    @functools.cached_property
+    def own_addresses(self) -> tuple[IPAddress, ...]:
+        """Its private and public addresses, but for link-local ones."""
+        own = (*(interface.ip for interface in self.interfaces), *self.public_addresses)
+        return tuple(address for address in own if not address.is_link_local)
 
     @functools.cached_property
     def public_addresses(self) -> tuple[IPAddress, ...]:

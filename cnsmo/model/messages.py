@@ -167,6 +167,13 @@ class RowChange(Message):
     after: dict[str, Any] | None = None
 
 
+class Effect(Message):
+    """What a plan means for some hosts, one line each, as the services tell it."""
+
+    hosts: list[str]
+    lines: list[str]
+
+
 class Plan(Message):
     """What applying a document would do, computed at ``base_revision``."""
 
@@ -175,6 +182,8 @@ class Plan(Message):
     changes: list[RowChange]
     hosts: list[str]
     """Names of the hosts that would be touched."""
+    effects: list[Effect] = []
+    """What that comes to on them, where a service says so."""
     revision: int | None = None
     """The revision that wrote it; None when nothing was written."""
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -54,6 +55,11 @@ class Row(BaseModel):
     deleted: bool = False
     body: dict[str, Any]
     updated_at: datetime.datetime
+
+    @functools.cached_property
+    def host(self) -> Host:
+        """The host that a row of the kind HOST is about; parsed once, whatever views it is in."""
+        return read(Host, {**self.body, "name": self.name})
 
 
 class Changes(BaseModel):
@@ -108,9 +114,7 @@ class View:
     def hosts(self) -> dict[str, Host]:
         """All hosts by name, in the order of their names."""
         if self._hosts is None:
-            self._hosts = {
-                row.name: read(Host, {**row.body, "name": row.name}) for row in self.rows(HOST)
-            }
+            self._hosts = {row.name: row.host for row in self.rows(HOST)}
         return self._hosts
 
     @property
@@ -122,9 +126,7 @@ class View:
     def in_groups(self, groups: Iterable[str]) -> dict[str, Host]:
         """Hosts that belong to at least one of the groups; ``all`` is every host."""
         wanted = frozenset(groups)
-        return {
-            name: host for name, host in self.hosts.items() if ALL in wanted or wanted & host.groups
-        }
+        return {name: host for name, host in self.hosts.items() if host.within(wanted)}
 
     def members(self, service: str, instance: str) -> dict[str, Row]:
         """What hosts announced to an instance of a service, by host."""

@@ -35,7 +35,12 @@ class Completed:
 
 
 class System(Protocol):
-    """The one way to the outside world (``agent/system.py``): programs, in the right namespace."""
+    """The one way to the outside world (``agent/system.py``): programs, in the right namespace.
+
+    ``ways``: where the agent calls the core, as host or address and TCP port.
+    """
+
+    ways: tuple[tuple[str, int], ...]
 
     def run(
         self,
@@ -92,6 +97,34 @@ class Desired:
     problems: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     waiting: bool = dataclasses.field(default=False, kw_only=True)
     """The host has no place in the unit yet: what can be prepared without one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """A network that a service makes between hosts, as other services see it from one host.
+
+    ``name``: as operators call it, after ``vpn:``. ``interface``: its name on this host; packets
+    that come in there have the address of the member that sent them. ``members``: the addresses of
+    each host in it. ``networks``: all addresses that members can have.
+    """
+
+    name: str
+    interface: str
+    members: Mapping[str, tuple[str, ...]]
+    networks: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Listener:
+    """A port at which the daemons of a service on different hosts talk to each other.
+
+    ``why``: for operators. ``hosts``: those at the other end. ``protocol``: tcp or udp.
+    """
+
+    why: str
+    protocol: str
+    port: int
+    hosts: frozenset[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +192,17 @@ class Driver(abc.ABC, Generic[D]):
     def observe(self, desired: D) -> Observation:
         """Read back what is there and compare it with desired; changes nothing."""
 
+    def trial(self) -> float | None:
+        """Seconds for which what apply() changed is on trial; None when nothing is.
+
+        Unless confirm() is called before they are over, the driver goes back, even if the agent is
+        dead by then: for changes that can cut the host off.
+        """
+        return None
+
+    def confirm(self) -> None:
+        """The core was reached after the change, over a new connection: it stays."""
+
     @abc.abstractmethod
     def remove(self) -> None:
         """Take away all that the driver made: nothing is left, no file either. Idempotent."""
@@ -206,6 +250,18 @@ class NetworkService(abc.ABC):
     def admitted(self, view: View, instance: str, host: str) -> bool:
         """Whether the host's member row satisfies the instance's current spec; pure."""
         return view.get(member_kind(self.name), joined(instance, host)) is not None
+
+    def segments(self, view: View, host: str) -> list[Segment]:
+        """Networks that this service makes on the host; pure. For other services."""
+        return []
+
+    def listens(self, view: View, host: str) -> list[Listener]:
+        """Ports that this service needs open on the host, and at whom it calls them; pure."""
+        return []
+
+    def effects(self, before: View, after: View, host: str) -> list[str]:
+        """What a plan comes to on a host, one line each, for its operator; pure."""
+        return []
 
     @abc.abstractmethod
     def compile(self, view: View, host: str) -> Mapping[str, Desired]:

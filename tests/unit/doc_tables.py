@@ -28,7 +28,8 @@ def _default(key: str, field: Schema, schema: Schema) -> str:
     if default in (None, [], {}):
         return "none"
     if isinstance(default, list):
-        return ", ".join(f"`{item}`" for item in default)
+        shown = (item if isinstance(item, str) else json.dumps(item) for item in default)
+        return ", ".join(f"`{item}`" for item in shown)
     return f"`{default if isinstance(default, str) else json.dumps(default)}`"
 
 
@@ -47,6 +48,8 @@ def _value(field: Schema, schema: Schema) -> str:
         case "array":
             most = f", at most {field['maxItems']}" if "maxItems" in field else ""
             return f"list{most}"
+        case "boolean":
+            return "`true`, `false`"
         case "object":
             return "keys and values"
         case "string":

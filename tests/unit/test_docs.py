@@ -18,6 +18,7 @@ from cnsmo.core import specs
 from cnsmo.manage.app import ManageApp
 from cnsmo.model.document import parse
 from cnsmo.model.lifecycle import TRANSITIONS, State
+from cnsmo.services.firewall.spec import Defaults, Failsafe, FirewallSpec, PolicyTest, Rule
 from cnsmo.services.vpn.drivers.openvpn_options import OpenvpnOptions
 from cnsmo.services.vpn.drivers.wg_interface import WireguardOptions
 from cnsmo.services.vpn.spec import Route, VpnSpec
@@ -182,10 +183,18 @@ def test_the_life_cycle_is_that_of_the_model() -> None:
     assert meanings == [str(state) for state in State]
 
 
-@pytest.mark.parametrize("model", [VpnSpec, Route, WireguardOptions, OpenvpnOptions])
-def test_tables_of_keys_are_those_of_the_models(model: type) -> None:
+KEYS = {
+    "doc/vpn.md": (VpnSpec, Route, WireguardOptions, OpenvpnOptions),
+    "doc/firewall.md": (FirewallSpec, Rule, Failsafe, Defaults, PolicyTest),
+}
+
+
+@pytest.mark.parametrize(
+    ("page", "model"), [(page, model) for page, models in KEYS.items() for model in models]
+)
+def test_tables_of_keys_are_those_of_the_models(page: str, model: type) -> None:
     wanted = spec_table(model)
-    assert wanted in TEXTS["doc/vpn.md"], f"doc/vpn.md needs this table:\n{wanted}"
+    assert wanted in TEXTS[page], f"{page} needs this table:\n{wanted}"
 
 
 def texts_of_the_code() -> str:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 from cnsmo.model.host import Host
 from cnsmo.model.lifecycle import GONE, State
-from cnsmo.model.names import ALL
 from cnsmo.model.reading import read
 from cnsmo.model.resource import AGENT, View, joined
 from cnsmo.services.vpn.admit import usable
@@ -51,8 +50,7 @@ def compile_vpn(view: View, name: str, spec: VpnSpec, host: str) -> VpnDesired |
 
 def belongs(spec: VpnSpec, host: Host) -> bool:
     """Whether a host is a member: by the members' groups, or as a hub or relay."""
-    wanted = {*spec.members, spec.hub, spec.relay}
-    return ALL in wanted or bool(wanted & host.groups)
+    return host.within(group for group in (*spec.members, spec.hub, spec.relay) if group)
 
 
 def fits(spec: VpnSpec, member: VpnMember) -> bool:

@@ -16,10 +16,21 @@ from cnsmo.model.messages import Problem
 from cnsmo.model.reading import read
 from cnsmo.model.resource import AGENT, View, joined, member_kind, renewal_kind
 from cnsmo.services import registry
-from cnsmo.services.base import Desired, NetworkService, Refused, Unit, specs, unknown_groups
+from cnsmo.services.base import (
+    Desired,
+    Listener,
+    NetworkService,
+    Refused,
+    Segment,
+    Unit,
+    specs,
+    unknown_groups,
+)
+from cnsmo.services.kit.link import interface_name
 from cnsmo.services.options import option_problems
 from cnsmo.services.vpn.admit import allocate
 from cnsmo.services.vpn.compile import belongs, compile_vpn, fits
+from cnsmo.services.vpn.desired import VpnDesired
 from cnsmo.services.vpn.driver import VpnDriver
 from cnsmo.services.vpn.spec import VpnAnnouncement, VpnMember, VpnSpec
 
@@ -76,6 +87,33 @@ class VpnService(NetworkService):
         row = view.get(member_kind(self.name), joined(instance, host))
         spec = specs(self, view).get(instance)
         return bool(row and spec and fits(spec, read(VpnMember, row.body)))
+
+    def segments(self, view: View, host: str) -> list[Segment]:
+        me = view.hosts.get(host)
+        return [
+            Segment(
+                name=name,
+                interface=interface_name(name),
+                members={
+                    other: tuple(row.body["addresses"])
+                    for other, row in view.members(self.name, name).items()
+                    if fits(spec, read(VpnMember, row.body))
+                },
+                networks=spec.cidr,
+            )
+            for name, spec in specs(self, view).items()
+            if me is not None and belongs(spec, me)
+        ]
+
+    def listens(self, view: View, host: str) -> list[Listener]:
+        found = []
+        for name, desired in self.compile(view, host).items():
+            spec, peers = specs(self, view)[name], cast("VpnDesired", desired).peers
+            taken = _driver(spec).listens(spec.listen_port, spec.driver_options)
+            if taken is not None:
+                hosts = frozenset(peer.host for peer in peers)
+                found.append(Listener(f"VPN {name}", *taken, hosts))
+        return found
 
     def compile(self, view: View, host: str) -> Mapping[str, Desired]:
         me = view.hosts.get(host)

@@ -24,6 +24,7 @@ from cnsmo.lab.topology import Topology, VmSpec
 from cnsmo.lab.vm import Vm
 from cnsmo.model.errors import Removed
 from cnsmo.model.messages import AgentStatus, EventMessage, TokenRequest
+from cnsmo.services import registry
 from tests.eventually import eventually
 
 DEPLOYMENT = "shop"
@@ -80,6 +81,12 @@ class World:
         thread.join(15)
         assert not thread.is_alive()
 
+    def forget_agent(self, name: str) -> None:
+        """Wait until an agent has ended by itself, because its host was removed."""
+        _agent, thread = self._agents.pop(name)
+        thread.join(15)
+        assert not thread.is_alive()
+
     def agent_ended(self, name: str) -> bool:
         """Whether an agent ended by itself."""
         return not self._agents[name][1].is_alive()
@@ -93,26 +100,34 @@ class World:
     def settle(self, revision: int = 0, state: str = "ready", timeout: float = 30.0) -> None:
         """Wait until all agents are in that state and have applied that revision."""
 
+        def all_agents() -> dict[str, AgentStatus]:
+            return {
+                f"{service} of {name}": agent
+                for service in registry.services()
+                for name, agent in self.agents(service).items()
+            }
+
         def settled() -> bool:
-            agents = self.agents()
-            return len(agents) == len(self._agents) and all(
-                agent.state == state and agent.applied_revision >= revision
+            agents = all_agents()
+            return len(agents) == len(self._agents) * len(registry.services()) and all(
+                agent.applied_revision >= revision
+                and (agent.state == state or (agent.service != "vpn" and agent.state == "ready"))
                 for agent in agents.values()
             )
 
         try:
             eventually(settled, timeout)
         except AssertionError as exc:
-            told = {n: (str(a.state), a.reason) for n, a in self.agents().items()}
+            told = {n: (str(a.state), a.reason) for n, a in all_agents().items()}
             raise AssertionError(f"{exc}: {told}") from exc
 
-    def agents(self) -> dict[str, AgentStatus]:
-        """The VPN agents of all hosts, by host."""
+    def agents(self, service: str = "vpn") -> dict[str, AgentStatus]:
+        """The agents of a service on all hosts, by host."""
         return {
             host.name: agent
             for host in self.client.host_list(DEPLOYMENT)
             for agent in host.agents
-            if agent.service == "vpn"
+            if agent.service == service
         }
 
     def addresses(self, vpn: str = "backbone") -> dict[str, str]:

@@ -57,6 +57,7 @@ def test_every_call_of_operators_finds_its_way(operator: OperatorClient) -> None
     assert operator.renew("shop", "vpn", "backbone") == 2
     assert operator.member_list("shop", "vpn", "backbone") == {}
     assert operator.host_list("shop") == []
+    assert operator.rows("shop").snapshot
     operator.look("shop")
     assert operator.deployment_export("shop").startswith("deployment: shop\n")
     assert operator.service_delete("shop", "vpn", "backbone") == 3

@@ -184,7 +184,9 @@ def test_a_single_instance_can_be_deleted(declare: Declare, core: Core) -> None:
     assert [row.name for row in core.store.view("shop").rows("vpn")] == ["backbone"]
     with pytest.raises(NotFound, match="deployment 'shop' declares no vpn 'inner'"):
         declare.delete("shop", "vpn", "inner", "anna")
-    with pytest.raises(InvalidRequest, match="no service 'dns' is installed; there are: vpn"):
+    with pytest.raises(
+        InvalidRequest, match="no service 'dns' is installed; there are: firewall, vpn"
+    ):
         declare.delete("shop", "dns", "inner", "anna")
 
 

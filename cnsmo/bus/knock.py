@@ -16,11 +16,10 @@ PORTS = {"amqps": 5671}
 AMQP = 5672
 
 
-def knock(conf: cfg.ConfigOpts) -> None:
-    """Connect to one of the broker's addresses, and hang up.
+def ways(conf: cfg.ConfigOpts) -> tuple[tuple[str, int], ...]:
+    """Host and TCP port of each of the broker's addresses.
 
     :raises InvalidRequest: when ``[bus] url`` is not a URL of a broker.
-    :raises Unavailable: when nobody answers at any address; the text says which and why.
     """
     try:
         url = oslo_messaging.TransportURL.parse(conf, conf.bus.url)
@@ -28,9 +27,18 @@ def knock(conf: cfg.ConfigOpts) -> None:
         raise InvalidRequest(
             f"[bus] url is not a broker's ({exc.args[-1]}): write rabbit://USER:PASSWORD@HOST:5671/"
         ) from exc
+    standard = PORTS.get(url.transport, AMQP)
+    return tuple((host.hostname, host.port or standard) for host in url.hosts if host.hostname)
+
+
+def knock(conf: cfg.ConfigOpts) -> None:
+    """Connect to one of the broker's addresses, and hang up.
+
+    :raises InvalidRequest: when ``[bus] url`` is not a URL of a broker.
+    :raises Unavailable: when nobody answers at any address; the text says which and why.
+    """
     failures = []
-    for host in url.hosts:
-        address = (host.hostname, host.port or PORTS.get(url.transport, AMQP))
+    for address in ways(conf):
         try:
             with socket.create_connection(address, timeout=PATIENCE):
                 return

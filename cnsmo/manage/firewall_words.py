@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person says about a flow, checked: who, to whom, which protocol and port, over what."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from typing import TYPE_CHECKING
+
+from cnsmo.model.errors import InvalidRequest, NotFound
+from cnsmo.model.resource import View
+from cnsmo.model.suggest import did_you_mean
+from cnsmo.services.firewall.flows import Flow
+from cnsmo.services.firewall.terms import (
+    ANY,
+    PROTOCOLS,
+    UNDERLAY_WORD,
+    WITH_PORTS,
+    check_port,
+    check_protocol,
+    check_term,
+    check_via,
+    is_network,
+    protocol_number,
+)
+
+if TYPE_CHECKING:
+    from cnsmo.bus.clients import OperatorClient
+
+
+def present(client: OperatorClient, deployment: str) -> View:
+    """The deployment as agents see it now, to compile from."""
+    rows = client.rows(deployment)
+    return View(deployment, rows.head, rows.rows, now=datetime.datetime.now(datetime.UTC))
+
+
+def side(view: View, word: str) -> str:
+    """A host, a group or an address, as flows take it.
+
+    :raises InvalidRequest: when it can mean none of these, or two of them.
+    :raises NotFound: when there is none of that name.
+    """
+    try:
+        term = check_term(word)
+    except ValueError as exc:
+        raise InvalidRequest(f"{word}: {exc}") from exc
+    kind, _colon, name = term.rpartition(":")
+    if is_network(term):
+        return _address(term)
+    if term == ANY or kind == "vpn":
+        raise InvalidRequest(
+            f"{word}: say who: a host, a group ('all' is every host) or an address"
+        )
+    groups, hosts = view.groups, frozenset(view.hosts)
+    if not kind and name in groups & hosts:
+        raise InvalidRequest(f"{name} is a group and a host: write group:{name}, or host:{name}")
+    known = {"group": groups, "host": hosts}.get(kind, groups | hosts)
+    if name not in known:
+        what = {"group": "a group", "host": "a host"}.get(kind, "a host, nor a group")
+        raise NotFound(f"{name!r} is not {what} with hosts in {view.deployment}; "
+                       f"{did_you_mean(name, known)}")  # fmt: skip
+    return term
+
+
+def flow(protocol: str, port: str | None) -> Flow:
+    """protocol: a name or a number, or both in one as ``tcp/22``.
+
+    :raises InvalidRequest: when there is no such thing, or the port is missing, or too much.
+    """
+    if port is None and "/" in protocol:
+        protocol, _slash, port = protocol.partition("/")
+    number = _protocol(protocol)
+    if number not in WITH_PORTS:
+        if port is not None:
+            raise InvalidRequest(f"{protocol} has no ports; only tcp, udp, udplite and sctp have")
+        return Flow(number)
+    if port is None:
+        raise InvalidRequest(f"which port? Write {protocol} and its number or name: {protocol} 22")
+    try:
+        found = check_port(port)
+    except ValueError as exc:
+        raise InvalidRequest(f"port {port}: {exc}") from exc
+    if not isinstance(found, int):
+        raise InvalidRequest(f"port {port}: a flow has one port, not a range")
+    return Flow(number, found)
+
+
+def network(view: View, word: str | None) -> str | None:
+    """What --via says, as rules say it.
+
+    :raises NotFound: when no VPN of that name is declared.
+    """
+    if word is None:
+        return None
+    try:
+        via = check_via(word)
+    except ValueError as exc:
+        raise InvalidRequest(f"--via {word}: {exc}") from exc
+    known = [UNDERLAY_WORD, *(row.name for row in view.rows("vpn"))]
+    name = via.removeprefix("vpn:")
+    if name not in known:
+        raise NotFound(f"--via {word}: no such VPN is declared; {did_you_mean(name, known)}")
+    return via
+
+
+def owner(view: View, term: str) -> str:
+    """The host whose address it is; "" when it is nobody's, or no address."""
+    if not is_network(term):
+        return ""
+    address = ipaddress.ip_network(term)[0]
+    for host in view.hosts.values():
+        if address in (*(each.ip for each in host.interfaces), *host.public_addresses):
+            return host.name
+    for row in view.rows("vpn.member"):
+        if str(address) in row.body.get("addresses", ()):
+            return row.name.rpartition("/")[2]
+    return ""
+
+
+def _address(term: str) -> str:
+    found = ipaddress.ip_network(term)
+    if found.num_addresses > 1:
+        raise InvalidRequest(f"{term} is a network: say one address of it, as {found[1]}")
+    return term
+
+
+def _protocol(word: str) -> int:
+    try:
+        number = protocol_number(check_protocol(word))
+    except ValueError as exc:
+        raise InvalidRequest(
+            f"{word!r} is no protocol ({did_you_mean(word, PROTOCOLS)}, and numbers up to 255); "
+            f"a port comes after one: tcp {word}"
+        ) from exc
+    if number is None:
+        raise InvalidRequest("which protocol? A flow has one: tcp, udp, icmp, ...")
+    return number

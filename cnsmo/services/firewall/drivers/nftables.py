@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The nftables driver: one table of our own, ``inet cnsmo``; no other is ever touched.
+
+A member that comes or goes is one element more or less of a set, and nothing is loaded anew. Every
+other change replaces the whole table in one transaction, on trial: see nft_trial.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from oslo_log import log
+
+from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
+from cnsmo.services.base import Observation, System
+from cnsmo.services.firewall.desired import FirewallDesired
+from cnsmo.services.firewall.driver import FirewallDriver
+from cnsmo.services.firewall.drivers import nft_report
+from cnsmo.services.firewall.drivers.nft_flows import concerns, end_flows, permission
+from cnsmo.services.firewall.drivers.nft_kernel import (
+    check_text,
+    delete_table,
+    load_text,
+    read_table,
+)
+from cnsmo.services.firewall.drivers.nft_memory import Memory
+from cnsmo.services.firewall.drivers.nft_render import (
+    Delta,
+    Renderer,
+    Ruleset,
+    Ways,
+    difference,
+    fallback,
+)
+from cnsmo.services.firewall.drivers.nft_trial import Refused, Trials
+from cnsmo.services.firewall.drivers.nft_ways import CoreWays
+from cnsmo.services.kit.private_files import remove_tree
+
+LOG = log.getLogger(__name__)
+PROBE = """table inet cnsmo {
+	chain input {
+		type filter hook input priority filter; policy accept;
+		ct state established,related accept
+	}
+}
+"""
+
+
+class NftablesDriver(FirewallDriver):
+    """The firewall of this host in the kernel."""
+
+    name = "nftables"
+
+    def __init__(self, system: System, unit: str, label: str, state_dir: Path) -> None:
+        super().__init__(system, unit, label, state_dir)
+        self._renderer = Renderer(label)
+        self._ways = CoreWays(system, state_dir)
+        self._memory = Memory(state_dir)
+        self._trials = Trials(system, state_dir)
+        self._loaded: Ruleset | None = None
+        """What this process loaded last; only to save reading it back before one more element."""
+
+    def check(self) -> None:
+        if not self.system.has("nft"):
+            raise DriverUnavailable("nft is missing: install the package nftables")
+        try:
+            check_text(self.system, PROBE)
+        except ProgramError as exc:
+            raise DriverUnavailable(
+                "the kernel takes no nftables ruleset: a kernel with nf_tables and connection "
+                f"tracking is needed, and the package nftables ({exc})"
+            ) from exc
+
+    def apply(self, desired: FirewallDesired) -> list[str]:
+        with self._speaking(), self._trials.lock():
+            ways = self._ways.find()
+            wanted = self._renderer.render(desired, ways)
+            fingerprint = wanted.structure.fingerprint
+            refused = self._trials.refused
+            if refused and refused.fingerprint == fingerprint:
+                self._keep_good()
+                raise DriverError(refused.reason)
+            changes = self._give_up_unguarded()
+            pending = self._trials.pending
+            current = pending.fingerprint if pending else self._trials.good_fingerprint
+            if fingerprint == current:
+                return changes + self._keep(desired, wanted, ways)
+            return changes + self._replace(desired, wanted, ways)
+
+    def observe(self, desired: FirewallDesired) -> Observation:
+        with self._speaking():
+            wanted = self._renderer.render(desired, self._ways.find())
+            structure = wanted.structure
+            table = read_table(self.system)
+            pending, refused = self._trials.guarded, self._trials.refused
+            if refused and refused.fingerprint == structure.fingerprint:
+                return self._observe_refused(refused, wanted)
+            shown: dict[str, Any] = nft_report.detail(table, structure.places, wanted)
+            if pending:
+                left = max(0.0, pending.deadline - time.monotonic())
+                shown["trial"] = {"seconds_left": round(left, 1), "since": pending.since}
+            remembered = self._memory.recall(structure.fingerprint)
+            return Observation(drift=nft_report.drift(table, remembered, wanted), detail=shown)
+
+    def trial(self) -> float | None:
+        pending = self._trials.guarded
+        return max(0.0, pending.deadline - time.monotonic()) if pending else None
+
+    def confirm(self) -> None:
+        if self._trials.guarded is None:
+            return
+        with self._speaking(), self._trials.lock():
+            if self._trials.confirm():
+                self._memory.forget(self._trials.good_fingerprint)
+                LOG.info("%s: the ruleset is confirmed", self.label)
+
+    def remove(self) -> None:
+        with self._speaking():
+            self._trials.end_guards()
+            if self.system.has("nft"):
+                delete_table(self.system)
+        self._loaded = None
+        remove_tree(self.state_dir)
+
+    def _keep(self, desired: FirewallDesired, wanted: Ruleset, ways: Ways) -> list[str]:
+        """The structure stays: elements are changed one by one, what else differs as a whole."""
+        there = self._there(wanted)
+        self._loaded = None
+        delta = difference(there.sets, wanted.sets) if there else None
+        if delta and self._change(delta):
+            changes = delta.told
+        else:
+            delta = None
+            self._load(wanted)
+            changes = ["the ruleset is loaded again"]
+        if changes or self._trials.saved != wanted.text:
+            self._save(wanted)
+        self._loaded = wanted
+        if delta is None or delta.gone:
+            self._cut(desired, ways, delta)
+        return changes
+
+    def _there(self, wanted: Ruleset) -> Ruleset | None:
+        """What is in force, if its structure is as wanted; None: it is not, or nobody knows."""
+        structure = wanted.structure
+        known = self._loaded
+        same = known is not None and known.structure.fingerprint == structure.fingerprint
+        if known and same and known.sets != wanted.sets:
+            return known
+        table = read_table(self.system)
+        if table and table.objects == self._memory.recall(structure.fingerprint):
+            return Ruleset(structure, table.sets)
+        return None
+
+    def _change(self, delta: Delta) -> bool:
+        """Change elements; False where what is there is not what was thought to be."""
+        try:
+            if delta.gone or delta.come:
+                load_text(self.system, delta.text)
+        except ProgramError as exc:
+            LOG.info("%s: elements cannot be changed one by one: %s", self.label, exc)
+            return False
+        return True
+
+    def _replace(self, desired: FirewallDesired, wanted: Ruleset, ways: Ways) -> list[str]:
+        """Another structure: as a whole, on trial unless it is the last good one."""
+        self._loaded = None
+        check_text(self.system, wanted.text)
+        known_good = wanted.structure.fingerprint == self._trials.good_fingerprint
+        if known_good:
+            self._load(wanted)
+            self._trials.drop()
+            self._trials.save_good(wanted)
+            said = "the last good ruleset is back, with today's members"
+        else:
+            self._try(desired, wanted, ways)
+            said = f"the ruleset is replaced, on trial for {desired.confirm} s"
+        pending = self._trials.pending
+        self._trials.end_guards(but=pending.id if pending else None)
+        self._trials.pardon()
+        self._memory.forget(self._trials.good_fingerprint, wanted.structure.fingerprint)
+        self._loaded = wanted
+        self._cut(desired, ways)
+        return [said]
+
+    def _try(self, desired: FirewallDesired, wanted: Ruleset, ways: Ways) -> None:
+        """Arm the guard, then load."""
+        first = self._trials.good is None
+        earlier = self._trials.pending
+        if first:
+            last_resort = Renderer(self.label).render(fallback(desired), ways)
+            check_text(self.system, last_resort.text)
+            self._trials.save_good(last_resort)
+        begun = None
+        try:
+            begun = self._trials.begin(wanted, desired.confirm)
+            self._load(wanted)
+        except (DriverError, ProgramError):
+            if begun or earlier:  # where even this fails, the guard goes on trying
+                self._keep_good() if not first else delete_table(self.system)
+            self._trials.drop()
+            self._trials.end_guards()
+            if first:
+                self._trials.forget_good()
+            raise
+
+    def _give_up_unguarded(self) -> list[str]:
+        """A trial whose guard is dead, by a reboot or by force, proves nothing: go back."""
+        pending = self._trials.pending
+        if pending is None or self._trials.guarded:
+            return []
+        self._loaded = None
+        self._keep_good()
+        self._trials.drop()
+        self._trials.end_guards()
+        return ["a trial without its guard was given up"]
+
+    def _keep_good(self) -> None:
+        """See to it that the last good ruleset is in force."""
+        fingerprint, good = self._trials.good_fingerprint, self._trials.good
+        if fingerprint is None or good is None:
+            return
+        table = read_table(self.system)
+        if table is None or table.objects != self._memory.recall(fingerprint):
+            self._loaded = None
+            load_text(self.system, good)
+            self._learn(fingerprint)
+
+    def _load(self, wanted: Ruleset) -> None:
+        load_text(self.system, wanted.text)
+        self._learn(wanted.structure.fingerprint)
+
+    def _learn(self, fingerprint: str) -> None:
+        """Remember what the kernel made of what was just loaded."""
+        table = read_table(self.system)
+        if table is None:
+            raise DriverError("the firewall's table vanished again: does somebody flush it?")
+        self._memory.learn(fingerprint, table)
+
+    def _save(self, wanted: Ruleset) -> None:
+        """What a machine loads when it starts follows the members, too."""
+        if self._trials.pending:
+            self._trials.save_trial(wanted)
+        else:
+            self._trials.save_good(wanted)
+
+    def _cut(self, desired: FirewallDesired, ways: Ways, delta: Delta | None = None) -> None:
+        """End flows that are not allowed any more; after a delta, only of those who left."""
+        if not desired.cut:
+            return
+        left = {item for items in delta.gone.values() for item in items} if delta else None
+        allowed = permission(self.system, desired, ways)
+        ended = end_flows(self.system, lambda flow: not concerns(flow, left) or allowed(flow))
+        if ended:
+            LOG.info("%s: %d flows ended, which are not allowed any more", self.label, ended)
+
+    def _observe_refused(self, refused: Refused, wanted: Ruleset) -> Observation:
+        table = read_table(self.system)
+        remembered = self._memory.recall(self._trials.good_fingerprint)
+        back = table is not None and table.objects == remembered
+        return Observation(
+            drift=() if back else ("the last good ruleset is not in force",),
+            problems=(refused.reason,),
+            detail={**nft_report.detail(table, {}, wanted), "refused": refused.reason},
+        )
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        """What programs say is this unit's error."""
+        try:
+            yield
+        except ProgramError as exc:
+            raise DriverError(f"firewall: {exc}") from exc

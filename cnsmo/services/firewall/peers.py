@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is meant by the words of a rule, as sets of addresses; pure.
+
+A set's name depends on the words alone, its elements on who is there: when a host comes or goes,
+only elements change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Mapping
+
+from cnsmo.model.host import Host
+from cnsmo.model.lifecycle import GONE
+from cnsmo.model.names import IPNetwork
+from cnsmo.model.resource import AGENT, View
+from cnsmo.services.base import Segment
+from cnsmo.services.firewall.desired import UNDERLAY
+from cnsmo.services.firewall.terms import ANY, is_network
+
+SHORT = {"group": "g", "host": "h"}
+
+
+class Peers:
+    """Collects the sets that a host's rules need."""
+
+    def __init__(self, view: View, segments: Mapping[str, Segment]) -> None:
+        """segments: the VPNs of the host, by name."""
+        self._view = view
+        self._segments = segments
+        self._gone = _gone(view)
+        self.sets: dict[str, tuple[str, ...]] = {}
+
+    def anybody(self, terms: tuple[str, ...], realm: str) -> bool:
+        """Whether everybody in a realm is meant."""
+        return ANY in terms or bool(realm and f"vpn:{realm}" in terms)
+
+    def named(
+        self, terms: tuple[str, ...], realm: str, version: int, label: str | None = None
+    ) -> str | None:
+        """Name of the set of those who are meant; None where the terms can mean nobody there.
+
+        label: to name the set after, where the terms themselves follow the membership.
+        """
+        able = [
+            term
+            for term in terms
+            if (":" in term) == (version == 6) or not is_network(term)
+            if not term.startswith("vpn:")
+        ]
+        if not able:
+            return None
+        name = f"{_slug(tuple(able), label)}_{_realm(realm)}_{version}"
+        if name not in self.sets:
+            self.sets[name] = self._elements(able, realm, version)
+        return name
+
+    @staticmethod
+    def means(kind: str, name: str, host: Host) -> bool:
+        """Whether a name means a host: its own, or that of one of its groups (kind: which)."""
+        return (kind != "group" and host.name == name) or (kind != "host" and host.within([name]))
+
+    def _elements(self, terms: list[str], realm: str, version: int) -> tuple[str, ...]:
+        addresses = {
+            address
+            for term in terms
+            if not is_network(term)
+            for host in self._hosts(term)
+            for address in self._addresses(host, realm)
+            if (":" in address) == (version == 6)
+        }
+        networks = [ipaddress.ip_network(term) for term in terms if is_network(term)]
+        if not networks:
+            return tuple(sorted(addresses))
+        alike = [net for net in networks if net.version == version]
+        return _merged([*alike, *map(ipaddress.ip_network, addresses)])
+
+    def _hosts(self, term: str) -> list[Host]:
+        kind, _colon, name = term.rpartition(":")
+        return [
+            host
+            for host in self._view.hosts.values()
+            if host.name not in self._gone and self.means(kind, name, host)
+        ]
+
+    def _addresses(self, host: Host, realm: str) -> tuple[str, ...]:
+        if realm != UNDERLAY:
+            return self._segments[realm].members.get(host.name, ())
+        return tuple(map(str, host.own_addresses))
+
+
+def _gone(view: View) -> frozenset[str]:
+    """Hosts of which no agent is there any more."""
+    there: dict[str, bool] = {}
+    for row in view.rows(AGENT):
+        host = row.name.partition("/")[0]
+        there[host] = there.get(host, False) or row.body["state"] not in GONE
+    return frozenset(host for host, alive in there.items() if not alive)
+
+
+def _merged(networks: list[IPNetwork]) -> tuple[str, ...]:
+    """Sorted, without what others hold: as nftables keeps a set of networks."""
+    found = ipaddress.collapse_addresses(networks)  # type: ignore[type-var]
+    return tuple(str(net.network_address) if net.num_addresses == 1 else str(net) for net in found)
+
+
+def _slug(terms: tuple[str, ...], label: str | None) -> str:
+    if label is not None:
+        return label.rpartition("/")[2].replace("-", "_")
+    if len(terms) == 1 and not is_network(terms[0]):
+        kind, _colon, name = terms[0].rpartition(":")
+        return f"{SHORT.get(kind, 'm')}_{name.replace('-', '_')}"
+    return "x_" + hashlib.sha256(",".join(terms).encode()).hexdigest()[:12]
+
+
+def _realm(realm: str) -> str:
+    return f"v_{realm.replace('-', '_')}" if realm else "u"

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The firewall as a service: all instances that hold for a host make one firewall there."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+from pydantic import BaseModel
+
+from cnsmo.model.host import Host
+from cnsmo.model.messages import Problem
+from cnsmo.model.resource import View
+from cnsmo.services import registry
+from cnsmo.services.base import (
+    Desired,
+    NetworkService,
+    Segment,
+    Unit,
+    specs,
+    unknown_groups,
+)
+from cnsmo.services.firewall.check import check_rules, check_together
+from cnsmo.services.firewall.compile import compile_firewall, concerned
+from cnsmo.services.firewall.desired import FirewallDesired
+from cnsmo.services.firewall.effects import Told, changed_flows, told
+from cnsmo.services.firewall.flows import Site, failed_tests
+from cnsmo.services.firewall.spec import FirewallSpec
+
+UNIT = "host"
+"""There is one firewall on a host, whatever number of instances it is made from."""
+
+
+class FirewallService(NetworkService):
+    """One policy, enforced in every VM."""
+
+    name = "firewall"
+    Spec = FirewallSpec
+
+    def check(self, view: View) -> list[Problem]:
+        declared: dict[str, FirewallSpec] = specs(self, view)
+        vpns = {row.name for row in view.rows("vpn")}
+        problems = check_together(view, declared)
+        for name, spec in declared.items():
+            problems += unknown_groups(view, f"firewall.{name}.hosts", spec.hosts)
+            problems += check_rules(view, name, spec, vpns)
+        return problems or failed_tests(declared, self.site(view))
+
+    def concerns(self, instance: str, spec: BaseModel, host: Host) -> bool:
+        return isinstance(spec, FirewallSpec) and host.within(spec.hosts)
+
+    def units(self, view: View, host: str) -> list[Unit]:
+        me = view.hosts.get(host)
+        asked = concerned(specs(self, view), me) if me is not None else []
+        return [Unit(name=UNIT, driver=asked[0][1].driver)] if asked else []
+
+    def compile(self, view: View, host: str) -> Mapping[str, Desired]:
+        desired = self.firewall(view, host)
+        return {} if desired is None else {UNIT: desired}
+
+    def firewall(self, view: View, host: str) -> FirewallDesired | None:
+        """The firewall of one host; None where no instance holds for it."""
+        me = view.hosts.get(host)
+        asked = concerned(specs(self, view), me) if me is not None else []
+        if not asked:
+            return None
+        listeners = [found for each in _others() for found in each.listens(view, host)]
+        return compile_firewall(view, asked, host, _segments(view, host), listeners)
+
+    def effects(self, before: View, after: View, host: str) -> list[str]:
+        return changed_flows(self._told(before, host), self._told(after, host))
+
+    def _told(self, view: View, host: str) -> Told | None:
+        me, desired = view.hosts.get(host), self.firewall(view, host)
+        if me is None or desired is None:
+            return None
+        return told(concerned(specs(self, view), me), desired)
+
+    def site(self, view: View) -> Site:
+        """All firewalls of the deployment, to ask them about flows."""
+        return Site(
+            view,
+            functools.partial(self.firewall, view),
+            functools.partial(_segments, view),
+        )
+
+
+def _others() -> list[NetworkService]:
+    return [each for each in registry.services().values() if not isinstance(each, FirewallService)]
+
+
+def _segments(view: View, host: str) -> list[Segment]:
+    return [segment for each in _others() for segment in each.segments(view, host)]
