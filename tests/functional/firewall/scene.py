@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cnsmo.agent.system import LocalSystem
 from cnsmo.model.errors import DriverError
 from cnsmo.services.base import System
 from cnsmo.services.firewall.desired import (
@@ -55,14 +54,6 @@ table ip6 filter {
 	}
 }
 """
-
-
-class Ways(LocalSystem):
-    """A system whose agent calls a core."""
-
-    def __init__(self, enter: tuple[str, ...], ways: tuple[tuple[str, int], ...]) -> None:
-        super().__init__(enter)
-        self.ways = ways
 
 
 class Scene:

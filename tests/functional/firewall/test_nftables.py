@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 
+from cnsmo.agent.system import LocalSystem
 from cnsmo.model.errors import DriverError
 from cnsmo.services.firewall.desired import Action, Direction, Kind, Line, Part, Rate
 from tests.eventually import eventually
@@ -20,7 +21,6 @@ from tests.functional.firewall.scene import (
     VPN_ONE,
     VPN_TWO,
     Scene,
-    Ways,
     desired,
     opened,
 )
@@ -142,7 +142,7 @@ def test_an_audit_counts_and_decides_nothing(scene: Scene) -> None:
 
 
 def test_the_agents_way_to_the_core_is_open_whatever_is_declared(scene: Scene) -> None:
-    scene.fresh(Ways(scene.one.system.enter, ((TWO, 5671), ("fd09::2", 5671))))
+    scene.fresh(LocalSystem(scene.one.system.enter, ((TWO, 5671), ("fd09::2", 5671))))
     scene.settle(desired(outward=Action.DROP))
     assert scene.ask("tcp", TWO, 5671, scene.one) == "open"
     assert scene.ask("tcp", TWO6, 5671, scene.one) == "open"

@@ -55,6 +55,7 @@ VPN_THEIRS = [it for name in OTHERS for it in VPN[name]]
 THEIRS = [*OWN_THEIRS, *VPN_THEIRS, *STRANGERS]
 GROUPS = ("web", "db", "edge")
 PORTS = (22, 53, 67, 68, 80, 443, 546, 547, 7999, 8000, 8050, 8100, 8101, VPN_PORT)
+PORTS_USED = (22, 80, 443, 7999, 8000, 8100, 8101)
 ESP, SCTP = 50, 132
 RAW = (ESP, SCTP)
 TYPES = {ICMP: (0, 3, 5, 8, 11, 13), ICMPV6: (1, 2, 128, 129, 133, 135, 136, 137, 143)}
@@ -67,14 +68,16 @@ SEED = int(os.environ.get("CNSMO_SEED") or random.SystemRandom().randrange(2**32
 names = st.sampled_from(["a1", "host:b1", "c1", "host:d1", ME, f"host:{ME}"])
 groups = st.sampled_from(["web", "group:web", "db", "edge", "group:edge", "all", "group:all"])
 networks = st.sampled_from(
-    ["10.1.0.0/24", "10.1.0.11", "198.51.100.0/24", "0.0.0.0/0", "10.66.0.0/16", "10.66.0.1",
+    ["10.1.0.0/24", "10.1.0.11", "198.51.100.11", "fd01::11", "198.51.100.0/24", "0.0.0.0/0", "10.66.0.0/16", "10.66.0.1",
      "203.0.113.7/32", "fd01::/64", "fd01::12", "2001:db8::/32", "::/0", "fd66::/64", "fd66::1"]
 )  # fmt: skip
 terms = st.one_of(st.just("any"), names, groups, networks, st.just("vpn:backbone"))
 who = st.one_of(terms, st.lists(terms, min_size=1, max_size=3))
 port = st.one_of(
     st.sampled_from([22, 53, 80, 443, 8000, VPN_PORT]),
-    st.sampled_from(["8000-8100", "https", "domain", "80", "1-1023", "8050-65535", "8100-8101"]),
+    st.sampled_from(
+        ["8000-8100", "8000-8100", "https", "domain", "80", "1-1023", "8050-65535", "8100-8101"]
+    ),
 )
 ports = st.one_of(port, st.lists(port, min_size=1, max_size=3))
 actions = st.sampled_from(["accept", "drop", "reject"])
@@ -151,7 +154,9 @@ def packets(draw: st.DrawFn) -> Packet:
         peer=ip_address(draw(st.sampled_from([*usual, *usual, *_of_version(version, THEIRS)]))),
         local=ip_address(draw(st.sampled_from(_of_version(version, MINE)))),
         protocol=protocol,
-        port=draw(st.sampled_from(PORTS)) if protocol in (TCP, UDP, SCTP) else None,
+        port=draw(st.sampled_from([*PORTS, *PORTS_USED, *PORTS_USED]))
+        if protocol in (TCP, UDP, SCTP)
+        else None,
         type=draw(st.sampled_from(TYPES[protocol])) if protocol in TYPES else None,
     )
 

@@ -22,6 +22,7 @@ class Recorder:
     """Passes everything on and remembers the arguments and the outputs."""
 
     def __init__(self, system: System) -> None:
+        self.ways = system.ways
         self.system = system
         self.commands: list[tuple[str, ...]] = []
         self.outputs: list[str] = []
