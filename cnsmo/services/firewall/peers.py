@@ -41,7 +41,8 @@ class Peers:
     ) -> str | None:
         """Name of the set of those who are meant; None where the terms can mean nobody there.
 
-        label: to name the set after, where the terms themselves follow the membership.
+        label: to name the set after, where the terms themselves follow the membership. Hosts that
+        are taken for down are in it all the same: what they need may well be working.
         """
         able = [
             term
@@ -53,7 +54,8 @@ class Peers:
             return None
         name = f"{_slug(tuple(able), label)}_{_realm(realm)}_{version}"
         if name not in self.sets:
-            self.sets[name] = self._elements(able, realm, version)
+            gone = frozenset() if label else self._gone
+            self.sets[name] = self._elements(able, realm, version, gone)
         return name
 
     @staticmethod
@@ -61,12 +63,15 @@ class Peers:
         """Whether a name means a host: its own, or that of one of its groups (kind: which)."""
         return (kind != "group" and host.name == name) or (kind != "host" and host.within([name]))
 
-    def _elements(self, terms: list[str], realm: str, version: int) -> tuple[str, ...]:
+    def _elements(
+        self, terms: list[str], realm: str, version: int, gone: frozenset[str]
+    ) -> tuple[str, ...]:
         addresses = {
             address
             for term in terms
             if not is_network(term)
             for host in self._hosts(term)
+            if host.name not in gone
             for address in self._addresses(host, realm)
             if (":" in address) == (version == 6)
         }
@@ -78,11 +83,7 @@ class Peers:
 
     def _hosts(self, term: str) -> list[Host]:
         kind, _colon, name = term.rpartition(":")
-        return [
-            host
-            for host in self._view.hosts.values()
-            if host.name not in self._gone and self.means(kind, name, host)
-        ]
+        return [host for host in self._view.hosts.values() if self.means(kind, name, host)]
 
     def _addresses(self, host: Host, realm: str) -> tuple[str, ...]:
         if realm != UNDERLAY:

@@ -94,11 +94,7 @@ class VpnService(NetworkService):
             Segment(
                 name=name,
                 interface=interface_name(name),
-                members={
-                    other: tuple(row.body["addresses"])
-                    for other, row in view.members(self.name, name).items()
-                    if fits(spec, read(VpnMember, row.body))
-                },
+                members=_addresses(view, name, spec),
                 networks=spec.cidr,
             )
             for name, spec in specs(self, view).items()
@@ -125,6 +121,16 @@ class VpnService(NetworkService):
             if belongs(spec, me)
         }
         return {name: desired for name, desired in made.items() if desired is not None}
+
+
+def _addresses(view: View, name: str, spec: VpnSpec) -> dict[str, tuple[str, ...]]:
+    """The addresses of all members of a VPN that have their place."""
+    return {
+        host: tuple(row.body["addresses"])
+        for host, row in view.members("vpn", name).items()
+        if host in view.hosts and belongs(spec, view.hosts[host])
+        if fits(spec, read(VpnMember, row.body))
+    }
 
 
 def _refuse_anothers_key(view: View, instance: str, host: str, announced: BaseModel) -> None:

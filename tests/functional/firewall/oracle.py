@@ -106,7 +106,7 @@ def _always(site: Site, packet: Packet) -> bool:
         return True
     others = [host for name, host in site.hosts.items() if name != site.me and site.tunnel(host)]
     heard = any(host.hidden for host in others) or any(
-        _in(packet.peer, host.own) for host in others if not host.down
+        _in(packet.peer, host.own) for host in others
     )
     return packet.port == VPN_PORT and site.joined and not packet.vpn and heard
 
