@@ -15,7 +15,7 @@ class Scale:
     peer_rounds: int = 7
     mesh_hosts: int = 20
     mesh_rounds: int = 7
-    newcomer_rounds: int = 12
+    newcomer_rounds: int = 20
     core_hosts: tuple[int, ...] = (10, 50, 100)
     core_changes: int = 8
     core_joins: int = 4
