@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """One policy over a whole deployment: core, agents, tunnels and nftables, in namespaces."""
 
+import re
+
 import pytest
 
+from cnsmo.bus.clients import CoreClient
 from cnsmo.lab.topology import VmSpec
-from tests.functional.mesh.world import World
+from cnsmo.model.errors import Unavailable
+from tests.eventually import eventually
+from tests.functional.mesh.world import DEPLOYMENT, World
 
 EDGE = VmSpec("edge1", "east", ("edge",))
 WEB1 = VmSpec("web1", "east", ("web",))
@@ -17,13 +22,6 @@ firewall:
     inbound:
       - {name: ping, protocol: icmp, icmp: echo-request, via: backbone}
       - {name: app, from: edge, to: web, protocol: tcp, ports: 8080}
-"""
-SERVE = """\
-import socket
-with socket.create_server(("", 8080)) as server:
-    print("listens", flush=True)
-    while True:
-        server.accept()[0].close()
 """
 CONNECT = """\
 import socket, sys
@@ -60,6 +58,17 @@ def shop(world: World) -> World:
     return world
 
 
+def states(world: World) -> dict[str, str]:
+    """The states of the firewalls, by host."""
+    return {name: str(agent.state) for name, agent in world.agents("firewall").items()}
+
+
+def rules(world: World, name: str) -> str:
+    """The host's own table, as the kernel lists it, without counts."""
+    shown = world.run(name, "nft", "-s", "list", "table", "inet", "cnsmo")
+    return re.sub(r"elements = \{[^}]*\}", "", shown)
+
+
 def underlay(world: World, name: str) -> str:
     return str(world.lab.vm(name).seat.address.ip)
 
@@ -85,10 +94,51 @@ def test_who_joins_is_let_in_and_who_goes_is_not(shop: World) -> None:
     shop.settle()
     web = underlay(shop, "web1")
     assert connect(shop, "edge2", web, 8080) == "refused"
-    revision = shop.client.host_remove("shop", "edge2")
+    revision = shop.client.host_remove(DEPLOYMENT, "edge2")
     shop.forget_agent("edge2")
     shop.settle(revision)
     assert connect(shop, "edge2", web, 8080) == "dropped"
+
+
+def test_a_change_that_cuts_the_way_to_the_core_takes_itself_back(
+    shop: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bus of this world is in-process, so the way to the core is played by another door."""
+    door = underlay(shop, "edge1")
+    hosts = {host.id: host.name for host in shop.client.host_list(DEPLOYMENT)}
+
+    def knock(client: CoreClient) -> None:
+        name = hosts[client.context["agent_id"]]
+        if connect(shop, name, door, 8080) == "dropped":
+            raise Unavailable("the broker cannot be reached")
+
+    monkeypatch.setattr(CoreClient, "knock", knock)
+    opened = MESH + POLICY.replace("from: edge, to: web", "from: all, to: [web, edge]")
+    shop.settle(shop.apply(opened))
+    closed = f"{opened}    confirm: 2\n    default: {{outbound: drop}}\n"
+    before = {vm.name: rules(shop, vm.name) for vm in shop.lab.vms()}
+    shop.apply(closed)
+    eventually(lambda: list(states(shop).values()).count("error") == 3, 2 + 5)
+    for name, agent in shop.agents("firewall").items():
+        if name != "edge1":
+            assert agent.reason == (
+                "host: no answer from the core within 2 s; the last good policy is back"
+            )
+            assert rules(shop, name) == before[name]
+    assert rules(shop, "edge1") != before["edge1"], "its own door is always open to itself"
+    assert states(shop)["edge1"] == "ready"
+    shop.settle(shop.apply(opened))
+    assert rules(shop, "edge1") == before["edge1"]
+
+
+def test_a_rebooted_vm_has_its_firewall_before_its_agent(shop: World) -> None:
+    shop.stop_agent("web1")
+    before = rules(shop, "web1")
+    shop.lab.vm("web1").reboot()
+    assert rules(shop, "web1") == before
+    shop.start_agent("web1")
+    shop.settle()
+    assert rules(shop, "web1") == before
 
 
 def test_it_is_taken_away_again(shop: World) -> None:
