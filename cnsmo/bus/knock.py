@@ -8,6 +8,7 @@ import socket
 import oslo_messaging
 from oslo_config import cfg
 
+from cnsmo.bus.transport import BAD_URL, BAD_URL_ERRORS
 from cnsmo.model.errors import InvalidRequest, Unavailable
 
 PATIENCE = 5.0
@@ -23,10 +24,8 @@ def ways(conf: cfg.ConfigOpts) -> tuple[tuple[str, int], ...]:
     """
     try:
         url = oslo_messaging.TransportURL.parse(conf, conf.bus.url)
-    except oslo_messaging.InvalidTransportURL as exc:
-        raise InvalidRequest(
-            f"[bus] url is not a broker's ({exc.args[-1]}): write rabbit://USER:PASSWORD@HOST:5671/"
-        ) from exc
+    except BAD_URL_ERRORS:
+        raise InvalidRequest(BAD_URL) from None  # the error itself has the URL, with its password
     standard = PORTS.get(url.transport, AMQP)
     return tuple((host.hostname, host.port or standard) for host in url.hosts if host.hostname)
 

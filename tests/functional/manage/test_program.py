@@ -190,7 +190,7 @@ def test_a_broker_that_is_not_there_is_named_at_once(alone, conf):
     assert "secret" not in said
     assert "127.0.0.1:9" in alone.fails(7, "watch --timeout 1s")
     conf.set_override("url", "nonsense", "bus")
-    assert "[bus] url is not a broker's" in alone.fails(2, "deployment list")
+    assert "[bus] url leads to no broker" in alone.fails(2, "deployment list")
 
 
 def test_a_process_that_has_its_configuration_takes_no_other(person):
