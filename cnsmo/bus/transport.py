@@ -15,6 +15,7 @@ import oslo_messaging
 import oslo_messaging.opts
 from oslo_config import cfg
 from oslo_log import log
+from oslo_messaging.exceptions import MessageUndeliverable
 
 from cnsmo.bus import inprocess
 from cnsmo.conf.bus import IN_PROCESS
@@ -29,6 +30,7 @@ OPERATORS_TOPIC = "cnsmo-operator"
 EVENTS_TOPIC = "cnsmo-events"
 NOBODY_TOPIC = "cnsmo-nobody"
 """Where nobody listens: a call there only finds out whether the broker is reachable."""
+NOBODY_SECONDS = 5.0
 
 BAD_URL = "[bus] url leads to no broker: write rabbit://USER:PASSWORD@HOST:5672/VHOST"
 """Without the URL itself, which holds the password."""
@@ -138,11 +140,19 @@ class _Search:
 
     def run(self, conf: cfg.ConfigOpts) -> None:
         target = oslo_messaging.Target(topic=NOBODY_TOPIC, exchange=EXCHANGE)
+        # The broker returns at once what it can deliver to nobody. A short timeout would not do: it
+        # is the socket's, too, so that a busy broker counts as lost, which costs a second.
         # retry: the connection that this leaves in the pool gives up, too, when the broker is lost.
-        nobody = oslo_messaging.get_rpc_client(calls(conf), target, timeout=0.001, retry=RETRIES)
+        nobody = oslo_messaging.get_rpc_client(
+            calls(conf),
+            target,
+            timeout=NOBODY_SECONDS,
+            retry=RETRIES,
+            transport_options=oslo_messaging.TransportOptions(at_least_once=True),
+        )
         try:
             nobody.call({}, "hello")
-        except oslo_messaging.MessagingTimeout:
+        except (MessageUndeliverable, oslo_messaging.MessagingTimeout):
             LOG.debug("the broker is there")
         except Exception as exc:  # noqa: BLE001  # whatever the broker's library raises
             self.failure = str(exc)
