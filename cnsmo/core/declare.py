@@ -34,7 +34,7 @@ class Declare:
         self._core = core
 
     def plan(self, text: str) -> Plan:
-        """What applying a document would change; nothing is written.
+        """What applying a document would change, and what that comes to; nothing is written.
 
         :raises InvalidDocument: with one problem per mistake.
         :raises NotFound: when its deployment does not exist.
@@ -43,10 +43,11 @@ class Declare:
         deployment = self._core.store.deployment(document.deployment)
         granted = self._core.tokens.groups(deployment)
         view = self._core.store.view(document.deployment, granted=granted)
-        return _plan(document, view)
+        plan, after = _plan(document, view)
+        return plan.model_copy(update={"effects": _effects(view, after, plan)})
 
     def apply(self, text: str, author: str, base_revision: int | None) -> Plan:
-        """Apply a document in one write.
+        """Apply a document in one write; what it comes to, plan() has said.
 
         :raises InvalidDocument: as plan().
         :raises Conflict: when an operator changed something after base_revision.
@@ -57,7 +58,7 @@ class Declare:
         def work(writer: Writer) -> Plan:
             granted = self._core.tokens.groups(deployment, writer.connection)
             view = writer.view(kinds(), granted)
-            plan = _plan(document, view)
+            plan, _after = _plan(document, view)
             if base_revision is not None:
                 _refuse_overtaken(writer, base_revision)
             for change in plan.changes:
@@ -123,7 +124,8 @@ def kinds() -> list[str]:
     return [HOST, AGENT, *services, *(member_kind(service) for service in services)]
 
 
-def _plan(document: Document, view: View) -> Plan:
+def _plan(document: Document, view: View) -> tuple[Plan, View]:
+    """The plan without effects, and the view as it would be."""
     wanted, problems = specs.validate(document)
     after = planned(view, wanted)
     if not problems:
@@ -144,13 +146,13 @@ def _plan(document: Document, view: View) -> Plan:
             changes.append(
                 RowChange(action=action, kind=kind, name=name, before=before, after=spec)
             )
-    return Plan(
+    plan = Plan(
         deployment=document.deployment,
         base_revision=view.revision,
         changes=changes,
         hosts=_touched(view, changes),
-        effects=_effects(view, after, changes),
     )
+    return plan, after
 
 
 def planned(view: View, wanted: dict[tuple[str, str], dict[str, Any]]) -> View:
@@ -183,12 +185,12 @@ def _touched(view: View, changes: list[RowChange]) -> list[str]:
     return sorted(touched)
 
 
-def _effects(before: View, after: View, changes: list[RowChange]) -> list[Effect]:
+def _effects(before: View, after: View, plan: Plan) -> list[Effect]:
     """What services say of their changes; hosts of which they say the same, together."""
     alike: dict[tuple[str, ...], list[str]] = {}
-    for name in {change.kind for change in changes}:
+    for name in sorted({change.kind for change in plan.changes}):
         service = registry.service(name)
-        for host in before.hosts:
+        for host in plan.hosts:
             lines = tuple(service.effects(before, after, host))
             if lines:
                 alike.setdefault(lines, []).append(host)

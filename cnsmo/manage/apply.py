@@ -125,7 +125,8 @@ cnsmo-manage apply shop.yaml --dry-run      # the same as 'plan'
             self._print(plan, args)
         if plan.changes:
             with document.located(args.file):
-                plan = self.session.client.apply(text, plan.base_revision)
+                done = self.session.client.apply(text, plan.base_revision)
+            plan = done.model_copy(update={"effects": plan.effects})
             if args.format == "text":
                 self.say(f"Applied as revision {plan.revision}.")
         if args.format != "text":

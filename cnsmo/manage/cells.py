@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import yaml
 from cliff.columns import FormattableColumn
 
 from cnsmo.manage.style import Style
@@ -38,6 +39,28 @@ def size(count: int | None) -> str:
             break
         value /= 1024
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def one_line(value: Any) -> str:
+    """A value in one line of YAML, as an operator writes it: what stands alone is no list."""
+    text = yaml.safe_dump(_alone(value), default_flow_style=True, sort_keys=False, width=10**6)
+    return text.removesuffix("...\n").strip()
+
+
+def _alone(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _alone(item) for key, item in value.items()}
+    if isinstance(value, list):
+        items = [_alone(item) for item in value]
+        return items[0] if len(items) == 1 else items
+    return plain_address(value) if isinstance(value, str) else value
+
+
+def plain_address(text: str) -> str:
+    """A network of one address as that address."""
+    address, _slash, length = text.partition("/")
+    whole = {"32": ".", "128": ":"}.get(length)
+    return address if whole and whole in address else text
 
 
 def local_time(moment: datetime.datetime) -> str:

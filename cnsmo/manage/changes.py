@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from cnsmo.manage.cells import one_line
 from cnsmo.manage.style import Style
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ ABSENT = object()
 SHOWN = 8
 """Hosts that are named in one line."""
 LINES = 20
-"""Effects on a host that are shown."""
+"""Effects on a host that are shown, and things in a list."""
 
 
 def told(plan: Plan, style: Style) -> Iterator[str]:
@@ -32,9 +34,7 @@ def told(plan: Plan, style: Style) -> Iterator[str]:
         yield from (f"      {line}" for line in _details(change))
     for effect in plan.effects:
         yield style.paint(f"  {_some(effect.hosts)}:", "bold")
-        yield from (f"      {line}" for line in effect.lines[:LINES])
-        if len(effect.lines) > LINES:
-            yield f"      and {len(effect.lines) - LINES} more"
+        yield from (f"      {line}" for line in _cut(effect.lines))
     counts = [sum(change.action == action for change in plan.changes) for action in _SIGNS]
     yield f"{counts[0]} to add, {counts[1]} to change, {counts[2]} to remove; {_hosts(plan)}."
 
@@ -52,11 +52,45 @@ def difference(before: Any, after: Any) -> list[tuple[str, Any, Any]]:
 
 def _details(change: RowChange) -> Iterator[str]:
     if change.action == "change":
+        before, after = (
+            _without_defaults(change.kind, body or {}) for body in (change.before, change.after)
+        )
         for key, old, new in difference(change.before, change.after):
-            yield f"{key}: {_value(old)} -> {_value(new)}"
+            if _is_long(old) or _is_long(new):
+                yield from _compared(key, _items(before.get(key)), _items(after.get(key)))
+            else:
+                yield f"{key}: {_value(old)} -> {_value(new)}"
     elif change.action == "add":
         for key, value in _without_defaults(change.kind, change.after or {}).items():
-            yield f"{key}: {_value(value)}"
+            if _is_long(value):
+                yield f"{key}:"
+                yield from _cut(f"  - {item}" for item in _items(value))
+            else:
+                yield f"{key}: {_value(value)}"
+
+
+def _is_long(value: Any) -> bool:
+    """Whether it is a list of things that have keys, as rules: each gets a line."""
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
+
+
+def _items(value: Any) -> list[str]:
+    return [one_line(item) for item in value] if isinstance(value, list) else []
+
+
+def _compared(key: str, old: list[str], new: list[str]) -> Iterator[str]:
+    """The items that go and come, in their order; those around them are left out."""
+    yield f"{key}:"
+    yield from _cut(
+        f"  {line}" for line in difflib.ndiff(old, new, charjunk=None) if line[0] in "+-"
+    )
+
+
+def _cut(lines: Iterable[str]) -> Iterator[str]:
+    found = list(lines)
+    yield from found[:LINES]
+    if len(found) > LINES:
+        yield f"  and {len(found) - LINES} more"
 
 
 def _without_defaults(service: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -313,7 +313,7 @@ def _differences(agent: AgentStatus, wanted: FirewallDesired | None) -> list[str
 
 
 def _default(each: Counted) -> str:
-    from cnsmo.manage.firewall_seen import SPOOFED
+    from cnsmo.services.firewall.desired import SPOOFED
 
     if each.rule == SPOOFED:
         return "inbound, posing as a VPN's, dropped"

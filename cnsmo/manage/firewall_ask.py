@@ -10,15 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cnsmo.manage import document
-from cnsmo.manage.cells import Names
+from cnsmo.manage.cells import Names, plain_address
 from cnsmo.manage.command import ListCommand
 from cnsmo.model.errors import InvalidDocument, NotFound
 
 if TYPE_CHECKING:
     from cnsmo.model.document import Document
     from cnsmo.model.resource import View
-    from cnsmo.services.firewall.flows import Judged, Site
-    from cnsmo.services.firewall.spec import PolicyTest
+    from cnsmo.services.firewall.flows import Judged
 
 WIDTH = 80
 _PAIRS = (
@@ -80,7 +79,7 @@ cnsmo-manage firewall explain all all tcp 22 -f json
         self._reasons = Reasons(view)
         site = FirewallService().site(view)
         self._judged = list(site.judge(source, target, flow, via))
-        self._owners = {word: words.owner(view, word) for word in (source, target)}
+        self._owners = {word: words.owner(site, word) for word in (source, target)}
         return _PAIRS, [
             (
                 found.source.host or None,
@@ -109,7 +108,7 @@ cnsmo-manage firewall explain all all tcp 22 -f json
         elif len(self._judged) == 1:
             code = 0
             found = self._judged[0]
-            self.say(f"{_way(found)}: {self._verdict(found)}")
+            self.say(f"{found.way}: {self._verdict(found)}")
             self._tell([found])
         else:
             code = self._table(parsed_args)
@@ -245,6 +244,7 @@ cnsmo-manage firewall test shop.yaml -f json | jq '.[] | select(.result == "FAIL
 
     def _run(self, parsed: Document, view: View, file: str) -> Iterator[tuple[Any, ...]]:
         from cnsmo.model.reading import read
+        from cnsmo.services.firewall.flows import Flow
         from cnsmo.services.firewall.service import FirewallService
         from cnsmo.services.firewall.spec import FirewallSpec
 
@@ -252,7 +252,7 @@ cnsmo-manage firewall test shop.yaml -f json | jq '.[] | select(.result == "FAIL
         for row in view.rows("firewall"):
             for at, test in enumerate(read(FirewallSpec, row.body).tests):
                 line, column = _place(parsed, row.name, at)
-                label, found = _judged(site, test)
+                found = site.run(test)
                 result = NOBODY if found is None else PASS
                 if found is not None and found.verdict.action is not test.expect:
                     result = FAIL
@@ -264,9 +264,9 @@ cnsmo-manage firewall test shop.yaml -f json | jq '.[] | select(.result == "FAIL
                     line,
                     row.name,
                     at + 1,
-                    test.source,
-                    test.target,
-                    label,
+                    plain_address(test.source),
+                    plain_address(test.target),
+                    Flow(test.number, test.port).label,
                     (found.realm or "underlay") if found else None,
                     str(test.expect),
                     str(found.verdict.action) if found else None,
@@ -280,24 +280,8 @@ cnsmo-manage firewall test shop.yaml -f json | jq '.[] | select(.result == "FAIL
         return [*row[:-1], self.style.paint(row[-1], colours[row[-1]])]
 
 
-def _judged(site: Site, test: PolicyTest) -> tuple[str, Judged | None]:
-    """The flow, and what decides the test: the first pair that fails it, else the first at all."""
-    from cnsmo.services.firewall.flows import Flow
-    from cnsmo.services.firewall.terms import protocol_number
-
-    flow = Flow(protocol_number(test.protocol) or 0, test.port)
-    pairs = list(site.judge(test.source, test.target, flow, test.via))
-    wrong = (found for found in pairs if found.verdict.action is not test.expect)
-    return flow.label, next(wrong, pairs[0] if pairs else None)
-
-
 def _place(parsed: Document, instance: str, at: int) -> tuple[int | None, int | None]:
     return parsed.lines.get(("firewall", instance, "tests", at), (None, None))
-
-
-def _way(found: Judged) -> str:
-    over = f"the VPN {found.realm}" if found.realm else "the underlay"
-    return f"{found.source.label} to {found.target.label}, {found.flow.label} over {over}"
 
 
 def _where(found: Judged) -> str:

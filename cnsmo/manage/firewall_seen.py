@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cnsmo.services.firewall.desired import Action, FirewallDesired, Kind
+from cnsmo.services.firewall.desired import DEFAULT, SPOOFED, Action, FirewallDesired, Kind
 from cnsmo.services.firewall.drivers.nft_text import elements, ident
 from cnsmo.services.firewall.service import UNIT
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 SERVICE = "firewall"
 SILENT = "noop"
 """The driver that keeps no rules, and so cannot tell of any."""
-SPOOFED = "inbound/spoofed"
-"""How the driver calls what it drops because it poses as a VPN's."""
 _Key = tuple[str, str, str, str, str]
 
 
@@ -114,7 +112,7 @@ def _actions(desired: FirewallDesired | None) -> dict[_Key, tuple[Action, bool]]
                 found.setdefault((*where, ident(line.rule)), (line.action, False))
             if part.default is not None:
                 owner = f"{part.instance}/" if part.instance else ""
-                name = ident(f"{owner}{part.direction}/default")
+                name = ident(f"{owner}{part.direction}/{DEFAULT}")
                 found.setdefault((*where, name), (part.default, True))
     return found
 

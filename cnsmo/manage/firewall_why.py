@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import yaml
-
+from cnsmo.manage.cells import one_line
 from cnsmo.model.reading import read
-from cnsmo.services.firewall.compile import STRICTEST, concerned
-from cnsmo.services.firewall.desired import Action, Direction
+from cnsmo.services.firewall.compile import concerned
+from cnsmo.services.firewall.desired import DEFAULT, SPOOFED, Action, Direction
 from cnsmo.services.firewall.spec import FirewallSpec, Mode
 from cnsmo.services.firewall.terms import port_ranges
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from cnsmo.services.firewall.flows import Flow, Judged
 
 _NEEDED = {
-    "always/anti-spoofing": "a VPN's addresses are believed on that VPN only, never elsewhere",
+    SPOOFED: "a VPN's addresses are believed on that VPN only, never elsewhere",
     "always/neighbour-discovery": "without it there is no IPv6; no rule can close it",
     "always/path-mtu": "errors that connections depend on; no rule can close it",
     "always/dhcp": "how the host gets its address; no rule can close it",
@@ -61,16 +60,17 @@ class Reasons:
         return self._declared[rule]
 
     def _find(self, rule: str) -> str:
-        instance, _slash, rest = rule.partition("/")
-        direction, _slash, name = rest.partition("/")
+        instance = rule.partition("/")[0]
         spec = self._specs.get(instance)
-        if spec is None or direction not in tuple(Direction):
+        if spec is None:
             return ""
-        rules = spec.inbound if direction == Direction.INBOUND else spec.outbound
-        for number, found in enumerate(rules, 1):
-            if name == (found.name or str(number)):
-                return written(found)
-        return ""
+        declared = (
+            written(found)
+            for direction in Direction
+            for label, found in spec.labelled(instance, direction)
+            if label == rule
+        )
+        return next(declared, "")
 
     def _enforced(self, host: str) -> list[tuple[str, FirewallSpec]]:
         asked = concerned(self._specs, self._view.hosts[host])
@@ -88,14 +88,10 @@ class Reasons:
 
     def _default(self, rule: str, host: str, direction: Direction) -> str:
         """Of several instances the strictest default holds: whose that is."""
-        inbound = direction is Direction.INBOUND
-        defaults: dict[str, Action] = {
-            name: spec.default.inbound if inbound else spec.default.outbound
-            for name, spec in self._enforced(host)
-        }
-        if "default" not in rule or not defaults:
+        defaults = {name: spec.default.of(direction) for name, spec in self._enforced(host)}
+        if DEFAULT not in rule or not defaults:
             return rule
-        strictest = min(defaults.values(), key=STRICTEST.index)
+        strictest = Action.strictest(defaults.values())
         names = [name for name, action in defaults.items() if action is strictest]
         return f"no rule matches; {', '.join(names)} has default {{{direction}: {strictest}}}"
 
@@ -104,19 +100,7 @@ def written(model: BaseModel) -> str:
     """A part of a spec in one line of YAML, without what equals a default."""
     data = model.model_dump(mode="json", exclude_defaults=True)
     first = sorted(data, key=lambda key: key not in ("from", "to"))
-    short = {key: _short(data[key]) for key in first}
-    return yaml.safe_dump(short, default_flow_style=True, sort_keys=False, width=10**6).strip()
-
-
-def _short(value: Any) -> Any:
-    """A list of one as that one; an address without a length."""
-    if isinstance(value, list):
-        items = [_short(item) for item in value]
-        return items[0] if len(items) == 1 else items
-    if isinstance(value, str) and value.endswith(("/32", "/128")):
-        address, _slash, length = value.partition("/")
-        return address if length == ("128" if ":" in address else "32") else value
-    return value
+    return one_line({key: data[key] for key in first})
 
 
 def _ends(judged: Judged) -> str:

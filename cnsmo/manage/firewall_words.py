@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from cnsmo.model.errors import InvalidRequest, NotFound
 from cnsmo.model.resource import View
 from cnsmo.model.suggest import did_you_mean
-from cnsmo.services.firewall.flows import Flow
+from cnsmo.services.firewall.check import Known
+from cnsmo.services.firewall.flows import Flow, Site
+from cnsmo.services.firewall.service import FirewallService
 from cnsmo.services.firewall.terms import (
     ANY,
     PROTOCOLS,
@@ -44,21 +46,16 @@ def side(view: View, word: str) -> str:
         term = check_term(word)
     except ValueError as exc:
         raise InvalidRequest(f"{word}: {exc}") from exc
-    kind, _colon, name = term.rpartition(":")
+    kind = term.rpartition(":")[0]
     if is_network(term):
         return _address(term)
     if term == ANY or kind == "vpn":
         raise InvalidRequest(
             f"{word}: say who: a host, a group ('all' is every host) or an address"
         )
-    groups, hosts = view.groups, frozenset(view.hosts)
-    if not kind and name in groups & hosts:
-        raise InvalidRequest(f"{name} is a group and a host: write group:{name}, or host:{name}")
-    known = {"group": groups, "host": hosts}.get(kind, groups | hosts)
-    if name not in known:
-        what = {"group": "a group", "host": "a host"}.get(kind, "a host, nor a group")
-        raise NotFound(f"{name!r} is not {what} with hosts in {view.deployment}; "
-                       f"{did_you_mean(name, known)}")  # fmt: skip
+    if problem := Known(view, ()).problem("", term):
+        both = term in view.groups and term in view.hosts
+        raise (InvalidRequest if both else NotFound)(f"{problem.message}; {problem.remedy}")
     return term
 
 
@@ -96,25 +93,16 @@ def network(view: View, word: str | None) -> str | None:
         via = check_via(word)
     except ValueError as exc:
         raise InvalidRequest(f"--via {word}: {exc}") from exc
-    known = [UNDERLAY_WORD, *(row.name for row in view.rows("vpn"))]
+    known = [UNDERLAY_WORD, *FirewallService().vpns(view)]
     name = via.removeprefix("vpn:")
     if name not in known:
         raise NotFound(f"--via {word}: no such VPN is declared; {did_you_mean(name, known)}")
     return via
 
 
-def owner(view: View, term: str) -> str:
+def owner(site: Site, term: str) -> str:
     """The host whose address it is; "" when it is nobody's, or no address."""
-    if not is_network(term):
-        return ""
-    address = ipaddress.ip_network(term)[0]
-    for host in view.hosts.values():
-        if address in (*(each.ip for each in host.interfaces), *host.public_addresses):
-            return host.name
-    for row in view.rows("vpn.member"):
-        if str(address) in row.body.get("addresses", ()):
-            return row.name.rpartition("/")[2]
-    return ""
+    return site.owner(ipaddress.ip_network(term)[0]) if is_network(term) else ""
 
 
 def _address(term: str) -> str:

@@ -31,13 +31,22 @@ cnsmo-manage service list
                 row.kind,
                 row.name,
                 row.body.get("driver"),
-                len(client.member_list(name, row.kind, row.name)),
+                self._members(client, name, row),
                 row.revision,
                 Moment(row.updated_at),
                 row.author,
             )
             for row in client.service_list(name)
         ]
+
+    def _members(self, client: OperatorClient, deployment: str, row: Row) -> int | None:
+        """How many there are; None where the service has no members."""
+        from cnsmo.services import registry
+
+        service = registry.services().get(row.kind)
+        if service is not None and service.Announcement is None:
+            return None
+        return len(client.member_list(deployment, row.kind, row.name))
 
     def empty(self, args: argparse.Namespace) -> str:
         return "Nothing is declared yet: 'cnsmo-manage apply FILE' declares services."

@@ -251,6 +251,10 @@ class NetworkService(abc.ABC):
         """Whether the host's member row satisfies the instance's current spec; pure."""
         return view.get(member_kind(self.name), joined(instance, host)) is not None
 
+    def networks(self, view: View) -> list[str]:
+        """Names of the networks that this service makes, whoever is in them; pure."""
+        return []
+
     def segments(self, view: View, host: str) -> list[Segment]:
         """Networks that this service makes on the host; pure. For other services."""
         return []

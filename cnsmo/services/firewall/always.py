@@ -6,8 +6,18 @@ The way of the agent to the core is added by the driver: only the host knows it.
 
 from __future__ import annotations
 
+import dataclasses
+
 from cnsmo.services.base import Listener
-from cnsmo.services.firewall.desired import Action, Direction, Line
+from cnsmo.services.firewall.desired import (
+    UNDERLAY,
+    Action,
+    Direction,
+    FirewallDesired,
+    Kind,
+    Line,
+    Part,
+)
 from cnsmo.services.firewall.spec import FirewallSpec, Rule
 from cnsmo.services.firewall.terms import ICMP, ICMPV6, PROTOCOLS
 
@@ -43,3 +53,21 @@ def failsafe_rules(enforced: list[tuple[str, FirewallSpec]]) -> list[Rule]:
 def listener_label(listener: Listener) -> str:
     """Whose port it is, as the id of a rule."""
     return f"always/{listener.why.lower().replace(' ', '-')}"
+
+
+def fallback(desired: FirewallDesired) -> FirewallDesired:
+    """What is in force when the first ruleset ever proves wrong: the same doors open, no rules.
+
+    Where the rules enforce nothing, everything stays open.
+    """
+    realms: dict[str, tuple[()]] = dict.fromkeys((UNDERLAY, *desired.interfaces), ())
+    parts = [part for part in desired.parts if part.kind is Kind.ALWAYS]
+    enforced = any(
+        part.kind is Kind.ENFORCE and part.direction is Direction.INBOUND for part in desired.parts
+    )
+    inbound = Action.DROP if enforced else Action.ACCEPT
+    parts += [
+        Part(Kind.ENFORCE, Direction.INBOUND, realms, inbound),
+        Part(Kind.ENFORCE, Direction.OUTBOUND, realms, Action.ACCEPT),
+    ]
+    return dataclasses.replace(desired, parts=tuple(parts))

@@ -13,9 +13,11 @@ from cnsmo.services.firewall.spec import FirewallSpec
 from cnsmo.services.firewall.terms import ANY, is_network
 
 
-def check_rules(view: View, name: str, spec: FirewallSpec, vpns: Iterable[str]) -> list[Problem]:
+def check_rules(
+    view: View, name: str, spec: FirewallSpec, networks: Iterable[str]
+) -> list[Problem]:
     """Words that mean nobody, or two things."""
-    known = _Known(view, frozenset(vpns))
+    known = Known(view, networks)
     problems = []
     for key, rules in (("inbound", spec.inbound), ("outbound", spec.outbound)):
         for at, rule in enumerate(rules):
@@ -56,22 +58,26 @@ def check_together(view: View, declared: Mapping[str, FirewallSpec]) -> list[Pro
     return []
 
 
-class _Known:
+class Known:
     """Who and what there is."""
 
-    def __init__(self, view: View, vpns: frozenset[str]) -> None:
+    def __init__(self, view: View, networks: Iterable[str]) -> None:
+        """networks: names of the VPNs."""
         self._groups = view.groups
         self._hosts = frozenset(view.hosts)
-        self._vpns = vpns
+        self._vpns = frozenset(networks)
 
     def check(self, path: str, terms: tuple[str, ...]) -> list[Problem]:
-        found = (self._problem(path, term) for term in terms)
+        """A problem for each term that means nobody, or two things."""
+        found = (self.problem(path, term) for term in terms)
         return [problem for problem in found if problem is not None]
 
     def check_via(self, path: str, via: str | None) -> list[Problem]:
+        """The same for a network."""
         return self.check(path, (via,)) if via is not None and via.startswith("vpn:") else []
 
-    def _problem(self, path: str, term: str) -> Problem | None:
+    def problem(self, path: str, term: str) -> Problem | None:
+        """What is wrong with a term."""
         if term == ANY or is_network(term):
             return None
         kind, _colon, name = term.rpartition(":")

@@ -33,7 +33,6 @@ from cnsmo.services.firewall.terms import (
 
 Asked = list[tuple[str, FirewallSpec]]
 """Instances by name, in the order in which they are asked."""
-STRICTEST = (Action.DROP, Action.REJECT, Action.ACCEPT)
 
 
 def concerned(specs: Mapping[str, FirewallSpec], host: Host) -> Asked:
@@ -67,21 +66,23 @@ def compile_firewall(
         driver=asked[0][1].driver,
         parts=tuple(parts),
         interfaces={name: segment.interface for name, segment in networks.items()},
-        pools=tuple(sorted(net for segment in networks.values() for net in segment.networks)),
+        pools=_pools(networks.values()) if enforced else (),
         sets=peers.sets,
         cut=any(spec.cut for _name, spec in enforced),
         confirm=max(spec.confirm for _name, spec in asked),
     )
 
 
+def _pools(segments: Iterable[Segment]) -> tuple[str, ...]:
+    return tuple(sorted(network for segment in segments for network in segment.networks))
+
+
 def _part(kind: Kind, lines: _Lines, asked: Asked, instance: str = "") -> Part:
-    inbound = lines.direction is Direction.INBOUND
-    defaults = [spec.default.inbound if inbound else spec.default.outbound for _name, spec in asked]
     return Part(
         kind,
         lines.direction,
         lines.declared(asked),
-        default=min(defaults, key=STRICTEST.index),
+        default=Action.strictest(spec.default.of(lines.direction) for _name, spec in asked),
         instance=instance,
         log=next((rate(spec.log) for _name, spec in asked if spec.log), None),
     )
@@ -101,9 +102,7 @@ class _Lines:
         """The rules of some instances, one after the other."""
         found: dict[str, list[Line]] = {realm: [] for realm in self.realms}
         for name, spec in asked:
-            rules = spec.inbound if self.direction is Direction.INBOUND else spec.outbound
-            for number, rule in enumerate(rules, 1):
-                label = f"{name}/{self.direction}/{rule.name or number}"
+            for label, rule in spec.labelled(name, self.direction):
                 for realm in self.realms:
                     found[realm] += self._lines(label, rule, realm)
         return {realm: tuple(lines) for realm, lines in found.items()}

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from cnsmo.services.base import Desired
 
 UNDERLAY = ""
 """The realm of every interface that is no VPN's."""
+DEFAULT = "default"
+"""Stands in place of a rule's name where none matched."""
+SPOOFED = "always/anti-spoofing"
+"""The rule that drops what comes from the underlay with an address of a VPN's."""
 
 
 class Direction(enum.StrEnum):
@@ -32,6 +36,11 @@ class Action(enum.StrEnum):
     ACCEPT = "accept"
     DROP = "drop"
     REJECT = "reject"
+
+    @classmethod
+    def strictest(cls, actions: Iterable[Action]) -> Action:
+        """Of several, the one that holds: drop before reject before accept."""
+        return min(actions, key=(cls.DROP, cls.REJECT, cls.ACCEPT).index)
 
 
 class Kind(enum.StrEnum):
@@ -100,10 +109,11 @@ class FirewallDesired(Desired):
 
     ``parts``: in the order in which a packet meets them. ``interfaces``: of each VPN realm, its
     interface on this host. ``pools``: the VPNs' own networks, whose addresses nobody may use as a
-    source on the underlay. ``sets``: by name, addresses and networks of one IP version each,
-    sorted; a name ends in ``_4`` or ``_6`` and is safe to render. ``cut``: flows that began earlier
-    and are not allowed any more are ended. ``confirm``: seconds within which the way to the core
-    must prove open after a change, else the last good policy returns.
+    source on the underlay; none where nothing is enforced. ``sets``: by name, addresses and
+    networks of one IP version each, sorted; a name ends in ``_4`` or ``_6`` and is safe to render.
+    ``cut``: flows that began earlier and are not allowed any more are ended. ``confirm``: seconds
+    within which the way to the core must prove open after a change, else the last good policy
+    returns.
     """
 
     parts: tuple[Part, ...]

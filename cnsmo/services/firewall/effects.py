@@ -33,9 +33,7 @@ def told(asked: list[tuple[str, FirewallSpec]], desired: FirewallDesired) -> Tol
     rules: dict[tuple[str, Action], str] = {}
     for name, spec in asked:
         for direction in Direction:
-            declared = spec.inbound if direction is Direction.INBOUND else spec.outbound
-            for number, rule in enumerate(declared, 1):
-                label = f"{name}/{direction}/{rule.name or number}"
+            for label, rule in spec.labelled(name, direction):
                 if label in lines:
                     rules.setdefault((_words(direction, rule), rule.action), label)
         for opening in spec.failsafe:

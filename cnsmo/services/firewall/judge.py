@@ -8,6 +8,7 @@ import ipaddress
 
 from cnsmo.model.names import IPAddress
 from cnsmo.services.firewall.desired import (
+    SPOOFED,
     UNDERLAY,
     Action,
     Direction,
@@ -46,7 +47,7 @@ def judge(desired: FirewallDesired, direction: Direction, packet: Packet) -> Ver
     """The verdict on the first packet of a flow; a limited rule counts as not exceeded."""
     audits: list[str] = []
     if _spoofed(desired, direction, packet):
-        return Verdict(Action.DROP, "always/anti-spoofing")
+        return Verdict(Action.DROP, SPOOFED)
     for part in desired.parts:
         if part.direction is not direction:
             continue
@@ -88,6 +89,5 @@ def _within(address: IPAddress, networks: tuple[str, ...]) -> bool:
 
 
 def _spoofed(desired: FirewallDesired, direction: Direction, packet: Packet) -> bool:
-    enforced = any(part.kind is Kind.ENFORCE for part in desired.parts)
     outside = direction is Direction.INBOUND and packet.realm == UNDERLAY
-    return enforced and outside and _within(packet.peer, desired.pools)
+    return outside and _within(packet.peer, desired.pools)

@@ -21,7 +21,7 @@ from cnsmo.services.base import (
     unknown_groups,
 )
 from cnsmo.services.firewall.check import check_rules, check_together
-from cnsmo.services.firewall.compile import compile_firewall, concerned
+from cnsmo.services.firewall.compile import Asked, compile_firewall, concerned
 from cnsmo.services.firewall.desired import FirewallDesired
 from cnsmo.services.firewall.effects import Told, changed_flows, told
 from cnsmo.services.firewall.flows import Site, failed_tests
@@ -39,19 +39,17 @@ class FirewallService(NetworkService):
 
     def check(self, view: View) -> list[Problem]:
         declared: dict[str, FirewallSpec] = specs(self, view)
-        vpns = {row.name for row in view.rows("vpn")}
         problems = check_together(view, declared)
         for name, spec in declared.items():
             problems += unknown_groups(view, f"firewall.{name}.hosts", spec.hosts)
-            problems += check_rules(view, name, spec, vpns)
+            problems += check_rules(view, name, spec, self.vpns(view))
         return problems or failed_tests(declared, self.site(view))
 
     def concerns(self, instance: str, spec: BaseModel, host: Host) -> bool:
         return isinstance(spec, FirewallSpec) and host.within(spec.hosts)
 
     def units(self, view: View, host: str) -> list[Unit]:
-        me = view.hosts.get(host)
-        asked = concerned(specs(self, view), me) if me is not None else []
+        asked = self._asked(view, host)
         return [Unit(name=UNIT, driver=asked[0][1].driver)] if asked else []
 
     def compile(self, view: View, host: str) -> Mapping[str, Desired]:
@@ -60,21 +58,26 @@ class FirewallService(NetworkService):
 
     def firewall(self, view: View, host: str) -> FirewallDesired | None:
         """The firewall of one host; None where no instance holds for it."""
-        me = view.hosts.get(host)
-        asked = concerned(specs(self, view), me) if me is not None else []
+        asked = self._asked(view, host)
         if not asked:
             return None
         listeners = [found for each in _others() for found in each.listens(view, host)]
         return compile_firewall(view, asked, host, _segments(view, host), listeners)
 
+    def vpns(self, view: View) -> list[str]:
+        """Names of the networks that other services make, as rules say them after ``vpn:``."""
+        return [name for each in _others() for name in each.networks(view)]
+
     def effects(self, before: View, after: View, host: str) -> list[str]:
         return changed_flows(self._told(before, host), self._told(after, host))
 
     def _told(self, view: View, host: str) -> Told | None:
-        me, desired = view.hosts.get(host), self.firewall(view, host)
-        if me is None or desired is None:
-            return None
-        return told(concerned(specs(self, view), me), desired)
+        desired = self.firewall(view, host)
+        return None if desired is None else told(self._asked(view, host), desired)
+
+    def _asked(self, view: View, host: str) -> Asked:
+        me = view.hosts.get(host)
+        return [] if me is None else concerned(specs(self, view), me)
 
     def site(self, view: View) -> Site:
         """All firewalls of the deployment, to ask them about flows."""

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cnsmo.model.names import ALL, Group, Label
 from cnsmo.services.base import mistake
-from cnsmo.services.firewall.desired import Action
+from cnsmo.services.firewall.desired import DEFAULT, Action, Direction
 from cnsmo.services.firewall.terms import (
     ANY,
     ICMP,
@@ -141,6 +142,10 @@ class Defaults(_Model):
     inbound: Action = Field(Action.DROP, description="Of flows to the host.")
     outbound: Action = Field(Action.ACCEPT, description="Of flows that the host begins.")
 
+    def of(self, direction: Direction) -> Action:
+        """That of a direction."""
+        return self.inbound if direction is Direction.INBOUND else self.outbound
+
 
 class PolicyTest(_Model):
     """A flow with the verdict that it must meet, else the document is refused."""
@@ -161,10 +166,17 @@ class PolicyTest(_Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> PolicyTest:
-        needs = protocol_number(self.protocol) in WITH_PORTS
+        if self.protocol == ANY:
+            raise mistake("protocol", "a flow has one protocol", "write tcp, udp, icmp, ...")
+        needs = self.number in WITH_PORTS
         if needs != (self.port is not None):
             raise mistake("port", "is needed for tcp, udp and sctp, and for nothing else")
         return self
+
+    @property
+    def number(self) -> int:
+        """IANA's number of the protocol."""
+        return protocol_number(self.protocol) or 0
 
 
 class FirewallSpec(_Model):
@@ -205,7 +217,15 @@ class FirewallSpec(_Model):
             for name in names:
                 if name.isdigit():
                     raise mistake(key, f"{name} cannot be a rule's name: it looks like a number")
+                if name == DEFAULT:
+                    raise mistake(key, f"{name} cannot be a rule's name: it is that of no rule")
             if len(set(names)) != len(names):
                 twice = next(name for name in names if names.count(name) > 1)
                 raise mistake(key, f"two rules are called {twice}")
         return self
+
+    def labelled(self, name: str, direction: Direction) -> Iterator[tuple[str, Rule]]:
+        """The rules of a direction in their order, each after its label; name: the instance's."""
+        rules = self.inbound if direction is Direction.INBOUND else self.outbound
+        for number, rule in enumerate(rules, 1):
+            yield f"{name}/{direction}/{rule.name or number}", rule

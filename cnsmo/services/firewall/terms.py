@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
@@ -49,7 +50,8 @@ PORTS = {
     "secure-mqtt": 8883, "git": 9418, "memcache": 11211,
 }  # fmt: skip
 """Service names that IANA knows, and that are asked for."""
-UNITS = ("second", "minute", "hour", "day")
+UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+"""What a rate counts by, in seconds."""
 _RATE = re.compile(rf"([1-9][0-9]{{0,5}})/({'|'.join(UNITS)})")
 _RANGE = re.compile(r"([0-9]{1,6})-([0-9]{1,6})")
 DEFAULT_LOG = "10/minute"
@@ -146,6 +148,11 @@ def port_ranges(ports: tuple[int | str, ...]) -> tuple[tuple[int, int], ...]:
     for port in ports:
         first, _dash, last = str(port).partition("-")
         spans.append((int(first), int(last or first)))
+    return joined_ranges(spans)
+
+
+def joined_ranges(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Ranges by their first and last, sorted; neighbours and overlaps are one."""
     joined: list[tuple[int, int]] = []
     for low, high in sorted(spans):
         if joined and low <= joined[-1][1] + 1:

@@ -88,6 +88,9 @@ class VpnService(NetworkService):
         spec = specs(self, view).get(instance)
         return bool(row and spec and fits(spec, read(VpnMember, row.body)))
 
+    def networks(self, view: View) -> list[str]:
+        return list(specs(self, view))
+
     def segments(self, view: View, host: str) -> list[Segment]:
         me = view.hosts.get(host)
         return [

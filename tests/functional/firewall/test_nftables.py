@@ -109,7 +109,7 @@ def test_nobody_has_a_vpns_address_on_the_underlay(scene: Scene) -> None:
     scene.settle(wanted)
     scene.two.run(f"ip route add {ONE}/32 dev eth0 src {VPN_TWO}")
     assert scene.ask("udp", ONE, 53) == "silent"
-    assert scene.hits(wanted)["", "", "inbound/spoofed"] == 1
+    assert scene.hits(wanted)["", "", "always/anti-spoofing"] == 1
     scene.settle(dataclasses.replace(wanted, pools=()))
     scene.two.run(f"ip neigh replace {ONE} lladdr {_mac(scene)} dev eth0")
     scene.ask("udp", ONE, 53)

@@ -146,7 +146,7 @@ def test_programs_are_told_the_same(person, shop):
 
 WRONG = [
     (4, "wbe1 db1 tcp 1", "did you mean 'web1'? known: all, db, db1"),
-    (4, "group:web1 db1 tcp 1", "'web1' is not a group"),
+    (4, "group:web1 db1 tcp 1", "no host is in the group 'web1'"),
     (4, "web1 db1 tcp 1 --via bakbone", "did you mean 'backbone'? known: backbone, underlay"),
     (2, "web1 db1 tpc 1", "'tpc' is no protocol (did you mean 'tcp'?"),
     (2, "web1 db1 ssh", "a port comes after one: tcp ssh"),

@@ -79,6 +79,14 @@ def test_without_a_broker_everybody_says_so_and_can_be_stopped(
     assert core.stop(10) == 0
 
 
+def test_a_broker_that_is_there_is_found_by_its_answer_not_by_a_timeout(
+    bare_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport.close()
+    monkeypatch.setattr(transport, "NOBODY_SECONDS", 1000.0)
+    transport.reach(bare_fleet.conf, 30)
+
+
 def test_where_no_core_ever_was_a_call_says_so_at_once(bare_fleet: Fleet) -> None:
     started = time.monotonic()
     with pytest.raises(Unavailable, match="no core is there to take deployment_list"):

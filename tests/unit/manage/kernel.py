@@ -21,7 +21,7 @@ def kernel(desired: FirewallDesired | None, packets: Mapping[str, int]) -> dict[
     """The observation; packets of 60 bytes, by rule, counted on the underlay."""
     assert desired is not None
     wanted = Renderer("shop/host").render(desired, Ways())
-    counted = [Counted("input", "inbound/spoofed", packets.get("inbound/spoofed", 0), 0)]
+    counted = [Counted("input", "always/anti-spoofing", packets.get("always/anti-spoofing", 0), 0)]
     for chain, place in wanted.structure.places.items():
         (part,) = (
             part

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from typing import Any
+
 from cnsmo.manage import changes
 from cnsmo.manage.changes import ABSENT, difference, told
 from cnsmo.manage.style import Style
@@ -49,6 +51,37 @@ def test_a_changed_row_shows_old_and_new_of_the_keys_that_differ():
         "0 to add, 1 to change, 0 to remove; "
         "9 hosts are touched: h0, h1, h2, h3, h4, h5, h6, h7 and 1 more.",
     ]
+
+
+RULES = [{"from": ["edge"], "ports": [80]}, {"from": ["192.0.2.7/32"], "action": "drop"}]
+
+
+def rules(*found: dict[str, Any]) -> dict[str, Any]:
+    return {"inbound": list(found)}
+
+
+def test_each_of_an_added_rows_rules_has_a_line() -> None:
+    row = RowChange(action="add", kind="cache", name="a", after=rules(*RULES))
+    assert lines(row)[2:-1] == [
+        "      inbound:",
+        "        - {from: edge, ports: 80}",
+        "        - {from: 192.0.2.7, action: drop}",
+    ]
+
+
+def test_of_a_changed_rows_rules_those_that_go_and_come_are_shown() -> None:
+    many = [{"ports": [port]} for port in range(1, 41)]
+    row = RowChange(
+        action="change", kind="cache", name="a",
+        before=rules(*RULES), after=rules(RULES[0], *many),
+    )  # fmt: skip
+    found = lines(row)[2:-1]
+    assert found[:3] == [
+        "      inbound:",
+        "        - {from: 192.0.2.7, action: drop}",
+        "        + {ports: 1}",
+    ]
+    assert found[-1] == "        and 21 more"
 
 
 def test_a_removed_row_is_one_line():

@@ -62,22 +62,22 @@ def test_a_rule_of_an_audit_is_told_in_its_words() -> None:
 
 def test_a_name_of_a_host_and_a_group_must_be_said_which() -> None:
     both = view(deployment(more=[host("edge", "x")]))
-    with pytest.raises(InvalidRequest, match="write group:edge, or host:edge"):
+    with pytest.raises(InvalidRequest, match="write group:edge or host:edge"):
         firewall_words.side(both, "edge")
     assert firewall_words.side(both, "group:edge") == "group:edge"
 
 
 def test_an_addresss_owner_is_found_on_every_network() -> None:
-    seen = view(deployment())
+    site = FIREWALL.site(view(deployment()))
     owners = {"10.1.0.21/32": "web1", "198.51.100.31/32": "db1", "10.66.0.2/32": "edge1"}
-    assert {term: firewall_words.owner(seen, term) for term in owners} == owners
-    assert firewall_words.owner(seen, "192.0.2.1/32") == firewall_words.owner(seen, "web1") == ""
+    assert {term: firewall_words.owner(site, term) for term in owners} == owners
+    assert firewall_words.owner(site, "192.0.2.1/32") == firewall_words.owner(site, "web1") == ""
 
 
 def test_rules_find_their_actions_whatever_their_length() -> None:
     name = "p" * 63
     desired = compiled(deployment(policy(name, driver="nftables", inbound=[RULE])), "db1")
-    found = kernel(desired, {"inbound/spoofed": 2, "inbound/default": 3})["host"]
+    found = kernel(desired, {"always/anti-spoofing": 2, "inbound/default": 3})["host"]
     rules = firewall_seen.counted(found, desired)
     assert None not in {each.action for each in rules}
     assert any("~" in each.rule and each.action is Action.ACCEPT for each in rules)

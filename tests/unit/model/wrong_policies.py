@@ -65,6 +65,11 @@ WRONG_POLICIES: dict[str, tuple[str, str]] = {
         policy("{inbound: [{name: '7'}]}"),
         "line 3: firewall.perimeter.inbound: 7 cannot be a rule's name: it looks like a number",
     ),
+    "the default's name": (
+        policy("{outbound: [{name: default}]}"),
+        "line 3: firewall.perimeter.outbound: default cannot be a rule's name: it is that of no "
+        "rule",
+    ),
     "a source with host bits": (
         policy("{inbound: [{from: 10.0.0.1/8}]}"),
         "line 3: firewall.perimeter.inbound.0.from: 10.0.0.1/8 has host bits set: did you mean "
@@ -145,6 +150,11 @@ WRONG_POLICIES: dict[str, tuple[str, str]] = {
         policy("{failsafe: {protocol: icmp, ports: 1}}"),
         "line 3: firewall.perimeter.failsafe.protocol: only tcp, udp and sctp have ports (write "
         "protocol: tcp)",
+    ),
+    "a test of any protocol": (
+        policy("{tests: [{from: db, to: db, protocol: any, expect: accept}]}"),
+        "line 3: firewall.perimeter.tests.0.protocol: a flow has one protocol "
+        "(write tcp, udp, icmp, ...)",
     ),
     "a test without a port": (
         policy("{tests: [{from: db, to: db, expect: accept}]}"),

@@ -12,11 +12,13 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 GOOD, TRIAL_RULES, TRIAL, REFUSED, LOCK = (
@@ -111,14 +113,17 @@ def _revert(state_dir: Path, trial: dict[str, Any]) -> bool:
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock that an agent holds while it applies; go on without it if that one hangs."""
     with path.open("a") as file:
-        until = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < until:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.01)
+        earlier = signal.signal(signal.SIGALRM, _give_up)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, earlier)
         yield
+
+
+def _give_up(_number: int, _frame: FrameType | None) -> None:
+    raise TimeoutError
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ from cnsmo.services.base import System
 from cnsmo.services.firewall.desired import UNDERLAY, Action, Direction, FirewallDesired
 from cnsmo.services.firewall.drivers.nft_render import Ways
 from cnsmo.services.firewall.judge import Packet, judge
+from cnsmo.services.firewall.terms import ICMP, ICMPV6
 
 _ENTRY = re.compile(r"ipv[46]\s+\d+\s+\S+\s+(?P<protocol>\d+)\s")
 _FIELD = re.compile(r"(src|dst|sport|dport|type|code|id)=(\S+)")
-ICMP = (1, 58)
 DNS = 53
 SECONDS = 30.0
 
@@ -45,9 +45,9 @@ class Flow:
         words = ["-D", "-f", f"ipv{self.source.version}", "-p", str(self.protocol)]
         words += ["-s", str(self.source), "-d", str(self.target)]
         option = {"sport": "--sport", "dport": "--dport"}
-        if self.protocol in ICMP:
+        if self.protocol in (ICMP, ICMPV6):
             option = {"type": "--icmp-type", "code": "--icmp-code", "id": "--icmp-id"}
-            if self.protocol == ICMP[1]:
+            if self.protocol == ICMPV6:
                 option = {key: word.replace("icmp", "icmpv6") for key, word in option.items()}
         for key, word in option.items():
             if key in self.fields:

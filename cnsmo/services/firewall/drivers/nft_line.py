@@ -7,12 +7,12 @@ import dataclasses
 from collections.abc import Container
 
 from cnsmo.model.errors import DriverError
-from cnsmo.services.firewall.desired import Action, Direction, Kind, Line, Rate
+from cnsmo.services.firewall.desired import DEFAULT, Action, Direction, Kind, Line, Rate
 from cnsmo.services.firewall.drivers import nft_text as text
+from cnsmo.services.firewall.terms import ICMP, ICMPV6, UNITS, WITH_PORTS
 
-ICMP = {1: ("icmp", 4), 58: ("icmpv6", 6)}
+TYPED = {ICMP: ("icmp", 4), ICMPV6: ("icmpv6", 6)}
 """Protocols with types: their name, and the one IP version that they belong to."""
-WITH_PORTS = frozenset({6, 17, 33, 132, 136})
 REJECT = "do-reject"
 VERDICTS = {Action.ACCEPT: "accept", Action.DROP: "drop", Action.REJECT: f"goto {REJECT}"}
 METER_SIZE = 65535
@@ -31,7 +31,7 @@ class Extras:
         name = f"meter-{len(self.meters)}"
         rate = text.rate(limit)
         family, address = ("ip", "ipv4_addr") if version == 4 else ("ip6", "ipv6_addr")
-        seconds = max(text.UNITS[limit.unit], 60)
+        seconds = max(UNITS[limit.unit], 60)
         self.meters.append(
             f"\tset {name} {{\n\t\ttype {address}\n\t\tsize {METER_SIZE}\n"
             f"\t\tflags dynamic,timeout\n\t\ttimeout {seconds}s\n\t}}"
@@ -83,7 +83,8 @@ def default_rules(
 ) -> list[str]:
     """What becomes of a packet that no line matches; an audit only says it."""
     audit = kind is Kind.AUDIT
-    ident = text.ident(f"{instance}/{direction}/default" if instance else f"{direction}/default")
+    whose = f"{instance}/{direction}" if instance else str(direction)
+    ident = text.ident(f"{whose}/{DEFAULT}")
     verdict = "" if audit else f" {_verdict(action)}"
     rules = [f'counter{verdict} comment "{ident}"']
     if log:
@@ -99,7 +100,7 @@ def _verdict(action: Action) -> str:
 
 
 def _possible(line: Line) -> bool:
-    return line.protocol not in ICMP or line.version == ICMP[line.protocol][1]
+    return line.protocol not in TYPED or line.version == TYPED[line.protocol][1]
 
 
 def _match(line: Line, direction: Direction, sets: Container[str]) -> list[str]:
@@ -128,7 +129,7 @@ def _protocol(line: Line) -> list[str]:
             raise DriverError(f"{text.ident(line.rule)} has ports or types without a protocol")
         return []
     number = text.number("protocol", line.protocol, 0, 255)
-    if line.protocol in ICMP and line.version and line.version != ICMP[line.protocol][1]:
+    if line.protocol in TYPED and line.version and line.version != TYPED[line.protocol][1]:
         raise DriverError(f"{text.ident(line.rule)}: protocol {number} is not IPv{line.version}'s")
     found = [f"meta l4proto {number}"]
     if line.ports:
@@ -136,7 +137,7 @@ def _protocol(line: Line) -> list[str]:
             raise DriverError(f"{text.ident(line.rule)}: protocol {number} has no ports")
         found.append(f"th dport {{ {text.ports(line.ports)} }}")
     if line.types:
-        if line.protocol not in ICMP:
+        if line.protocol not in TYPED:
             raise DriverError(f"{text.ident(line.rule)}: protocol {number} has no types")
-        found.append(f"{ICMP[line.protocol][0]} type {{ {text.types(line.types)} }}")
+        found.append(f"{TYPED[line.protocol][0]} type {{ {text.types(line.types)} }}")
     return found

@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 
 from cnsmo.services.firewall.desired import (
+    SPOOFED,
     UNDERLAY,
     Action,
     Direction,
@@ -37,7 +38,6 @@ TABLE = "inet cnsmo"
 CORE = "agent-core"
 NAMESERVERS = "agent-dns"
 POOLS = "vpn-pools"
-SPOOFED = "inbound/spoofed"
 HOOKS = {Direction.INBOUND: "input", Direction.OUTBOUND: "output"}
 FINGERPRINT = "# fingerprint "
 """First words of a ruleset's text: which structure it is."""
@@ -125,24 +125,6 @@ class Renderer:
         if self._structure is None or plan != self._plan:
             self._plan, self._structure = plan, plan.structure()
         return Ruleset(self._structure, sets)
-
-
-def fallback(desired: FirewallDesired) -> FirewallDesired:
-    """What is in force when the first ruleset ever proves wrong: the same doors open, no rules.
-
-    Where the rules enforce nothing, everything stays open.
-    """
-    realms: dict[str, tuple[()]] = dict.fromkeys((UNDERLAY, *desired.interfaces), ())
-    parts = [part for part in desired.parts if part.kind is Kind.ALWAYS]
-    enforced = any(
-        part.kind is Kind.ENFORCE and part.direction is Direction.INBOUND for part in desired.parts
-    )
-    inbound = Action.DROP if enforced else Action.ACCEPT
-    parts += [
-        Part(Kind.ENFORCE, Direction.INBOUND, realms, inbound),
-        Part(Kind.ENFORCE, Direction.OUTBOUND, realms, Action.ACCEPT),
-    ]
-    return dataclasses.replace(desired, parts=tuple(parts))
 
 
 def add_elements(name: str, items: tuple[str, ...]) -> str:
@@ -281,8 +263,8 @@ class _Plan:
         return rules
 
     def _spoofed(self) -> list[str]:
-        """Nobody has a VPN's address but on that VPN; an audit alone drops nothing."""
-        if not self.pools or not any(part.kind is Kind.ENFORCE for part in self.parts):
+        """Nobody has a VPN's address but on that VPN."""
+        if not self.pools:
             return []
         names = ", ".join(text.interface(name) for name in self.interfaces.values())
         outside = f"iifname != {{ {names} }} " if names else ""

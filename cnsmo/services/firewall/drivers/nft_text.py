@@ -14,12 +14,12 @@ from collections.abc import Iterable
 
 from cnsmo.model.errors import DriverError
 from cnsmo.services.firewall.desired import Rate
+from cnsmo.services.firewall.terms import UNITS, joined_ranges
 
 IDENT_CHARACTERS = 100
 """A comment holds 127 bytes, a log prefix 126: room for what stands before a rule's name."""
 CHECKED = 200_000
 """Addresses that are remembered as checked."""
-UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _IDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+()-]{0,399}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _SET = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,200}_[46]")
@@ -78,16 +78,15 @@ def rate(limit: Rate) -> str:
 
 def ports(ranges: Iterable[tuple[int, int]]) -> str:
     """Ports as an anonymous set; ranges that touch are one."""
-    joined: list[list[int]] = []
-    for pair in sorted(ranges):
-        first, last = (int(number("port", value, 0, 65535)) for value in pair)
-        if first > last:
-            raise wrong("range of ports", pair)
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1][1] = max(last, joined[-1][1])
-        else:
-            joined.append([first, last])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in joined)
+    spans = [(_port(first), _port(last)) for first, last in ranges]
+    for span in spans:
+        if span[0] > span[1]:
+            raise wrong("range of ports", span)
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in joined_ranges(spans))
+
+
+def _port(value: object) -> int:
+    return int(number("port", value, 0, 65535))
 
 
 def types(numbers: Iterable[int]) -> str:

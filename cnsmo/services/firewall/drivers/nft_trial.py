@@ -194,7 +194,7 @@ class Trials:
             if time.monotonic() > until:
                 said = (read_private(log) or "it said nothing").strip()[-300:]
                 raise DriverError(f"the guard of a new ruleset does not start: {said}")
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)  # a lock that is taken says so to nobody: it has to be tried
 
     def _start_unit(self, unit: str, command: tuple[str, ...]) -> bool:
         """Start it outside of the agent's own unit; False where that cannot be done."""

@@ -17,6 +17,7 @@ from oslo_log import log
 
 from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
 from cnsmo.services.base import Observation, System
+from cnsmo.services.firewall.always import fallback
 from cnsmo.services.firewall.desired import FirewallDesired
 from cnsmo.services.firewall.driver import FirewallDriver
 from cnsmo.services.firewall.drivers import nft_report
@@ -34,7 +35,6 @@ from cnsmo.services.firewall.drivers.nft_render import (
     Ruleset,
     Ways,
     difference,
-    fallback,
 )
 from cnsmo.services.firewall.drivers.nft_trial import Refused, Trials
 from cnsmo.services.firewall.drivers.nft_ways import CoreWays
@@ -201,7 +201,10 @@ class NftablesDriver(FirewallDriver):
             self._load(wanted)
         except (DriverError, ProgramError):
             if begun or earlier:  # where even this fails, the guard goes on trying
-                self._keep_good() if not first else delete_table(self.system)
+                if first:
+                    delete_table(self.system)
+                else:
+                    self._keep_good()
             self._trials.drop()
             self._trials.end_guards()
             if first:

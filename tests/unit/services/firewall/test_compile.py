@@ -122,6 +122,13 @@ def test_an_audited_instance_is_a_part_of_its_own_and_decides_nothing() -> None:
     assert found.audits == ("trial/inbound/1",)
 
 
+def test_where_all_is_audited_not_even_a_spoofed_packet_is_dropped() -> None:
+    rows = deployment(policy(mode="audit", **RULES))
+    assert compiled(rows, "web1").pools == ()
+    found = verdict(rows, "web1", "10.66.0.2", 8080, UNDERLAY)
+    assert found == (Action.ACCEPT, "no instance is enforced")
+
+
 @pytest.mark.parametrize(
     ("peer", "port", "realm", "expected"),
     [
