@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING
 from cnsmo.model.errors import InvalidRequest, NotFound
 from cnsmo.model.resource import View
 from cnsmo.model.suggest import did_you_mean
+from cnsmo.services import networks
 from cnsmo.services.firewall.check import Known
 from cnsmo.services.firewall.flows import Flow, Site
-from cnsmo.services.firewall.service import FirewallService
 from cnsmo.services.firewall.terms import (
     ANY,
     PROTOCOLS,
-    UNDERLAY_WORD,
     WITH_PORTS,
     check_port,
     check_protocol,
     check_term,
-    check_via,
     is_network,
     protocol_number,
 )
+from cnsmo.services.words import UNDERLAY_WORD, check_via
 
 if TYPE_CHECKING:
     from cnsmo.bus.clients import OperatorClient
@@ -93,7 +92,7 @@ def network(view: View, word: str | None) -> str | None:
         via = check_via(word)
     except ValueError as exc:
         raise InvalidRequest(f"--via {word}: {exc}") from exc
-    known = [UNDERLAY_WORD, *FirewallService().vpns(view)]
+    known = [UNDERLAY_WORD, *networks.names(view)]
     name = via.removeprefix("vpn:")
     if name not in known:
         raise NotFound(f"--via {word}: no such VPN is declared; {did_you_mean(name, known)}")

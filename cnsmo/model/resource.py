@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from cnsmo.model.host import Host
+from cnsmo.model.lifecycle import GONE
 from cnsmo.model.names import ALL
 from cnsmo.model.reading import read
 
@@ -122,6 +123,15 @@ class View:
         """All groups that exist: held by a host, or granted by a token."""
         held = (host.groups for host in self.hosts.values())
         return self._granted.union({ALL}, *held)
+
+    @functools.cached_property
+    def gone(self) -> frozenset[str]:
+        """Hosts of which no agent is there any more."""
+        there: dict[str, bool] = {}
+        for row in self.rows(AGENT):
+            host = row.name.partition("/")[0]
+            there[host] = there.get(host, False) or row.body["state"] not in GONE
+        return frozenset(host for host, alive in there.items() if not alive)
 
     def in_groups(self, groups: Iterable[str]) -> dict[str, Host]:
         """Hosts that belong to at least one of the groups; ``all`` is every host."""

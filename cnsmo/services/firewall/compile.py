@@ -24,12 +24,12 @@ from cnsmo.services.firewall.spec import FirewallSpec, Mode, Rule
 from cnsmo.services.firewall.terms import (
     ANY,
     PROTOCOLS,
-    UNDERLAY_WORD,
     icmp_numbers,
     is_network,
     port_ranges,
     rate,
 )
+from cnsmo.services.words import UNDERLAY_WORD
 
 Asked = list[tuple[str, FirewallSpec]]
 """Instances by name, in the order in which they are asked."""

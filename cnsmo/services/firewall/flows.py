@@ -95,14 +95,12 @@ class Site:
         self,
         view: View,
         firewall: Callable[[str], FirewallDesired | None],
-        segments: Callable[[str], list[Segment]],
+        segments: Callable[[str], Mapping[str, Segment]],
     ) -> None:
         """firewall and segments: of the host of that name."""
         self._view = view
         self._firewall = functools.cache(firewall)
-        self._segments = functools.cache(
-            lambda host: {found.name: found for found in segments(host)}
-        )
+        self._segments = functools.cache(segments)
 
     def judge(
         self, source: str, target: str, flow: Flow, via: str | None = None

@@ -12,9 +12,8 @@ import ipaddress
 from collections.abc import Mapping
 
 from cnsmo.model.host import Host
-from cnsmo.model.lifecycle import GONE
 from cnsmo.model.names import IPNetwork
-from cnsmo.model.resource import AGENT, View
+from cnsmo.model.resource import View
 from cnsmo.services.base import Segment
 from cnsmo.services.firewall.desired import UNDERLAY
 from cnsmo.services.firewall.terms import ANY, is_network
@@ -29,7 +28,7 @@ class Peers:
         """segments: the VPNs of the host, by name."""
         self._view = view
         self._segments = segments
-        self._gone = _gone(view)
+        self._gone = view.gone
         self.sets: dict[str, tuple[str, ...]] = {}
 
     def anybody(self, terms: tuple[str, ...], realm: str) -> bool:
@@ -89,15 +88,6 @@ class Peers:
         if realm != UNDERLAY:
             return self._segments[realm].members.get(host.name, ())
         return tuple(map(str, host.own_addresses))
-
-
-def _gone(view: View) -> frozenset[str]:
-    """Hosts of which no agent is there any more."""
-    there: dict[str, bool] = {}
-    for row in view.rows(AGENT):
-        host = row.name.partition("/")[0]
-        there[host] = there.get(host, False) or row.body["state"] not in GONE
-    return frozenset(host for host, alive in there.items() if not alive)
 
 
 def _merged(networks: list[IPNetwork]) -> tuple[str, ...]:

@@ -11,11 +11,10 @@ from pydantic import BaseModel
 from cnsmo.model.host import Host
 from cnsmo.model.messages import Problem
 from cnsmo.model.resource import View
-from cnsmo.services import registry
+from cnsmo.services import networks
 from cnsmo.services.base import (
     Desired,
     NetworkService,
-    Segment,
     Unit,
     specs,
     unknown_groups,
@@ -42,7 +41,7 @@ class FirewallService(NetworkService):
         problems = check_together(view, declared)
         for name, spec in declared.items():
             problems += unknown_groups(view, f"firewall.{name}.hosts", spec.hosts)
-            problems += check_rules(view, name, spec, self.vpns(view))
+            problems += check_rules(view, name, spec, networks.names(view))
         return problems or failed_tests(declared, self.site(view))
 
     def concerns(self, instance: str, spec: BaseModel, host: Host) -> bool:
@@ -61,12 +60,8 @@ class FirewallService(NetworkService):
         asked = self._asked(view, host)
         if not asked:
             return None
-        listeners = [found for each in _others() for found in each.listens(view, host)]
-        return compile_firewall(view, asked, host, _segments(view, host), listeners)
-
-    def vpns(self, view: View) -> list[str]:
-        """Names of the networks that other services make, as rules say them after ``vpn:``."""
-        return [name for each in _others() for name in each.networks(view)]
+        segments = networks.segments(view, host).values()
+        return compile_firewall(view, asked, host, segments, networks.listeners(view, host))
 
     def effects(self, before: View, after: View, host: str) -> list[str]:
         return changed_flows(self._told(before, host), self._told(after, host))
@@ -84,13 +79,5 @@ class FirewallService(NetworkService):
         return Site(
             view,
             functools.partial(self.firewall, view),
-            functools.partial(_segments, view),
+            functools.partial(networks.segments, view),
         )
-
-
-def _others() -> list[NetworkService]:
-    return [each for each in registry.services().values() if not isinstance(each, FirewallService)]
-
-
-def _segments(view: View, host: str) -> list[Segment]:
-    return [segment for each in _others() for segment in each.segments(view, host)]

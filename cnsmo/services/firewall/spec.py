@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cnsmo.model.names import ALL, Group, Label
+from cnsmo.model.names import ALL, Label
 from cnsmo.services.base import mistake
 from cnsmo.services.firewall.desired import DEFAULT, Action, Direction
 from cnsmo.services.firewall.terms import (
@@ -26,11 +26,10 @@ from cnsmo.services.firewall.terms import (
     RateText,
     Term,
     Terms,
-    Via,
-    as_list,
     is_network,
     protocol_number,
 )
+from cnsmo.services.words import Groups, Via, as_list
 
 MOST_RULES = 20_000
 """In one direction of one instance."""
@@ -188,9 +187,7 @@ class FirewallSpec(_Model):
     )
     default: Defaults = Field(Defaults(), description="For what no rule matches.")
     mode: Mode = Field(Mode.ENFORCE, description="audit: count and log, and decide nothing.")
-    hosts: Annotated[tuple[Group, ...], BeforeValidator(as_list)] = Field(
-        (ALL,), min_length=1, description="Groups whose hosts it holds for."
-    )
+    hosts: Groups = Field((ALL,), min_length=1, description="Groups whose hosts it holds for.")
     priority: int = Field(
         100, ge=0, le=65535, description="Instances with a lower one come first; then by name."
     )

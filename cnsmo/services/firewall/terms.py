@@ -7,20 +7,19 @@ that every host means the same whatever its /etc/services says.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
-from cnsmo.model.names import check_address, check_label, check_network
+from cnsmo.model.names import check_label
 from cnsmo.model.suggest import did_you_mean
 from cnsmo.services.firewall.desired import Rate
+from cnsmo.services.words import as_list, check_source
 
 ANY = "any"
 PREFIXES = ("group", "host", "vpn")
-UNDERLAY_WORD = "underlay"
 
 PROTOCOLS = {
     "icmp": 1, "igmp": 2, "tcp": 6, "udp": 17, "gre": 47, "esp": 50, "ah": 51, "icmpv6": 58,
@@ -66,30 +65,13 @@ def check_term(value: Any) -> str:
     head, colon, name = value.partition(":")
     if colon and head in PREFIXES:
         return f"{head}:{check_label(name)}"
-    if value.isascii() and ("/" in value or ":" in value):
-        return check_network(value) if "/" in value else _single(value)
-    if value.isascii() and value.replace(".", "").isdigit():
-        return _single(value)
-    return check_label(value)
-
-
-def _single(value: str) -> str:
-    address = ipaddress.ip_address(check_address(value))
-    return f"{address}/{address.max_prefixlen}"
+    address = "/" in value or ":" in value or value.replace(".", "").isdigit()
+    return check_source(value) if address and value.isascii() else check_label(value)
 
 
 def is_network(term: str) -> bool:
     """Whether a term is a network rather than somebody's name."""
     return "/" in term
-
-
-def check_via(value: Any) -> str:
-    """``underlay``, or ``vpn:NAME``; a bare name is a VPN's."""
-    if not isinstance(value, str):
-        raise ValueError("underlay or the name of a VPN is expected")
-    if value == UNDERLAY_WORD:
-        return value
-    return f"vpn:{check_label(value.removeprefix('vpn:'))}"
 
 
 def check_protocol(value: Any) -> str:
@@ -200,11 +182,6 @@ def rate(text: str | None) -> Rate | None:
     return Rate(int(count), unit)
 
 
-def as_list(value: Any) -> Any:
-    """A single thing is a list of one."""
-    return value if isinstance(value, list | tuple) else [value]
-
-
 def some(value: Any) -> Any:
     """The same, and not empty."""
     found = as_list(value)
@@ -215,7 +192,6 @@ def some(value: Any) -> Any:
 
 Term = Annotated[str, BeforeValidator(check_term)]
 Terms = Annotated[tuple[Term, ...], BeforeValidator(some)]
-Via = Annotated[str, BeforeValidator(check_via)]
 Protocol = Annotated[str, BeforeValidator(check_protocol)]
 Ports = Annotated[
     tuple[Annotated[int | str, BeforeValidator(check_port)], ...],

@@ -11,9 +11,9 @@ from cnsmo.model.host import Host
 from cnsmo.model.lifecycle import GONE, State
 from cnsmo.model.reading import read
 from cnsmo.model.resource import AGENT, View, joined
+from cnsmo.services.kit.paths import call_address, direct, endpoint, inner_mtu, single
 from cnsmo.services.vpn.admit import usable
 from cnsmo.services.vpn.desired import Peer, VpnDesired
-from cnsmo.services.vpn.paths import call_address, direct, endpoint, inner_mtu, single
 from cnsmo.services.vpn.spec import Topology, VpnMember, VpnSpec
 
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from cnsmo.model.names import ALL, Address, Group, IPNetwork, Label, Network
 from cnsmo.services.base import mistake
+from cnsmo.services.words import Groups, as_list
 
 DAY = 86400
 
@@ -36,10 +37,6 @@ class Route(BaseModel):
     via: Label = Field(description="Name of the member that forwards to it.")
 
 
-def _as_list(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else [value]
-
-
 def _option(value: Any) -> Any:
     if not isinstance(value, bool | int | str):
         raise ValueError("true or false, a number or a word is expected")
@@ -54,7 +51,7 @@ class VpnSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cidr: Annotated[tuple[Network, ...], BeforeValidator(_as_list)] = Field(
+    cidr: Annotated[tuple[Network, ...], BeforeValidator(as_list)] = Field(
         min_length=1,
         max_length=2,
         description="The VPN's own network: one IPv4 network, one IPv6 network, or one of each.",
@@ -70,7 +67,7 @@ class VpnSpec(BaseModel):
         None,
         description="Group whose hosts relay in a mesh between hosts that cannot reach each other.",
     )
-    members: Annotated[tuple[Group, ...], BeforeValidator(_as_list)] = Field(
+    members: Groups = Field(
         (ALL,), min_length=1, description="Groups whose hosts belong to the VPN."
     )
     listen_port: int = Field(51820, ge=1, le=65535, description="UDP port on every member.")

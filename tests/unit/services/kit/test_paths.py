@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cnsmo.model.host import Host
-from cnsmo.services.vpn.paths import call_address, direct, endpoint, inner_mtu, single
+from cnsmo.services.kit.paths import call_address, direct, endpoint, inner_mtu, single
 
 
 def host(name: str = "a", site: str = "east", **facts: Any) -> Host:
