@@ -149,9 +149,10 @@ class OperatorClient(_Client):
 
     * 1.0: deployments, tokens, plan, apply, hosts, services, renew, look.
     * 1.1: rows, from which programs compile what agents compile.
+    * 1.2: adjust.
     """
 
-    VERSION = "1.1"
+    VERSION = "1.2"
 
     def __init__(self, conf: cfg.ConfigOpts, timeout: float = 30.0) -> None:
         who = f"{getpass.getuser()}@{socket.gethostname()}"
@@ -224,6 +225,17 @@ class OperatorClient(_Client):
         return int(
             self._call("service_delete", deployment=deployment, service=service, instance=instance)
         )
+
+    def adjust(
+        self, deployment: str, service: str, instance: str, host: str, body: dict[str, Any]
+    ) -> int:
+        """Say something of one host in an instance; the revision that holds it."""
+        return int(
+            self._call(
+                "adjust",
+                deployment=deployment, service=service, instance=instance, host=host, body=body,
+            )
+        )  # fmt: skip
 
     def renew(self, deployment: str, service: str, instance: str) -> int:
         """Ask all members of an instance for new keys; the revision that holds it."""

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from cnsmo.core import specs
 from cnsmo.core.context import Core
 from cnsmo.model.document import Document, invalid, parse
-from cnsmo.model.errors import Conflict, NotFound
+from cnsmo.model.errors import Conflict, InvalidRequest, NotFound
 from cnsmo.model.messages import Effect, Plan, RowChange
 from cnsmo.model.reading import read
 from cnsmo.model.resource import (
@@ -19,10 +21,12 @@ from cnsmo.model.resource import (
     OPERATOR,
     Row,
     View,
+    adjustment_kind,
     joined,
     member_kind,
     renewal_kind,
 )
+from cnsmo.model.wording import in_words
 from cnsmo.services import registry
 from cnsmo.state.writer import Writer
 
@@ -102,6 +106,39 @@ class Declare:
 
         return self._core.write(deployment, author, work).revision
 
+    def adjust(
+        self, deployment: str, service: str, instance: str, host: str, body: dict[str, Any],
+        author: str,
+    ) -> int:  # fmt: skip
+        """Say something of one host in an instance, in place of what was said before.
+
+        body: keys that are left out are as the document has them; with none, nothing is said.
+
+        :return: the revision that holds it.
+        :raises InvalidRequest: when the service takes nothing of that kind.
+        :raises NotFound: when there is no such instance or host.
+        """
+        model = registry.service(service).Adjustment
+        if model is None:
+            raise InvalidRequest(f"nothing can be said of single hosts of a {service}")
+        try:
+            said = model.model_validate(body).model_dump(mode="json", exclude_defaults=True)
+        except ValidationError as exc:
+            raise InvalidRequest(in_words(exc)) from exc
+
+        def work(writer: Writer) -> None:
+            if writer.get(service, instance) is None:
+                raise NotFound(f"deployment {deployment!r} declares no {service} {instance!r}")
+            if writer.get(HOST, host) is None:
+                raise NotFound(f"deployment {deployment!r} has no host {host!r}")
+            kind, name = adjustment_kind(service), joined(instance, host)
+            if said:
+                writer.put(kind, name, said, OPERATOR)
+            else:
+                writer.delete(kind, name)
+
+        return self._core.write(deployment, author, work).revision
+
     def export(self, deployment: str) -> str:
         """The document that is in force, without what equals a default."""
         view = self._core.store.view(deployment)
@@ -121,7 +158,12 @@ class Declare:
 def kinds() -> list[str]:
     """What a plan looks at, and desired state is compiled from."""
     services = registry.services()
-    return [HOST, AGENT, *services, *(member_kind(service) for service in services)]
+    return [HOST, AGENT, *services, *_of_hosts(services)]
+
+
+def _of_hosts(services: Iterable[str]) -> list[str]:
+    """Kinds of the rows that belong to one host in an instance."""
+    return [kind(service) for service in services for kind in (member_kind, adjustment_kind)]
 
 
 def _plan(document: Document, view: View) -> tuple[Plan, View]:
@@ -157,7 +199,7 @@ def _plan(document: Document, view: View) -> tuple[Plan, View]:
 
 def planned(view: View, wanted: dict[tuple[str, str], dict[str, Any]]) -> View:
     """The view as it would be: today's hosts and members, the document's instances."""
-    kinds = (HOST, AGENT, *(member_kind(service) for service in registry.services()))
+    kinds = (HOST, AGENT, *_of_hosts(registry.services()))
     rows = [row for kind in kinds for row in view.rows(kind)]
     now = view.now
     if now is None:
@@ -221,8 +263,9 @@ def _refuse_overtaken(writer: Writer, base_revision: int) -> None:
 def _remove(writer: Writer, service: str, instance: str) -> bool:
     """Remove an instance, and what hosts announced to it."""
     prefix = joined(instance, "")
-    for row in writer.rows(member_kind(service)):
-        if row.name.startswith(prefix):
-            writer.delete(row.kind, row.name)
+    for kind in _of_hosts([service]):
+        for row in writer.rows(kind):
+            if row.name.startswith(prefix):
+                writer.delete(row.kind, row.name)
     writer.delete(renewal_kind(service), instance)
     return writer.delete(service, instance)

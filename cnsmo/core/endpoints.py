@@ -85,7 +85,7 @@ class AgentEndpoints:
 class OperatorEndpoints:
     """Version history: see bus.clients.OperatorClient."""
 
-    target = oslo_messaging.Target(version="1.1")
+    target = oslo_messaging.Target(version="1.2")
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -188,6 +188,14 @@ class OperatorEndpoints:
     def renew(self, ctxt: Context, deployment: str, service: str, instance: str) -> int:
         """See Declare.renew."""
         return self._declare.renew(deployment, service, instance, _author(ctxt))
+
+    @answers
+    def adjust(
+        self, ctxt: Context, deployment: str, service: str, instance: str, host: str,
+        body: dict[str, Any],
+    ) -> int:  # fmt: skip
+        """See Declare.adjust."""
+        return self._declare.adjust(deployment, service, instance, host, body, _author(ctxt))
 
     @answers
     def rows(self, ctxt: Context, deployment: str) -> Changes:

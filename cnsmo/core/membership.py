@@ -15,7 +15,16 @@ from cnsmo.model.errors import InvalidRequest, NotAdmitted, NotFound, Removed
 from cnsmo.model.host import HostFacts
 from cnsmo.model.lifecycle import WORKING, State, may_follow
 from cnsmo.model.reading import read
-from cnsmo.model.resource import AGENT, CORE, HOST, Changes, Row, joined, member_kind
+from cnsmo.model.resource import (
+    AGENT,
+    CORE,
+    HOST,
+    Changes,
+    Row,
+    adjustment_kind,
+    joined,
+    member_kind,
+)
 from cnsmo.model.wording import in_words
 from cnsmo.services import registry
 from cnsmo.services.base import Refused
@@ -198,9 +207,10 @@ class Membership:
                     "'cnsmo-manage host list' shows all"
                 )
             for service in registry.services():
-                for member in writer.rows(member_kind(service)):
-                    if member.name.rpartition("/")[2] == host:
-                        writer.delete(member.kind, member.name)
+                for kind in (member_kind(service), adjustment_kind(service)):
+                    for part in writer.rows(kind):
+                        if part.name.rpartition("/")[2] == host:
+                            writer.delete(kind, part.name)
                 writer.delete(AGENT, joined(host, service))
             writer.delete(HOST, host)
             liveness.forget(writer, host)

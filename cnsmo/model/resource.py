@@ -30,6 +30,11 @@ def member_kind(service: str) -> str:
     return f"{service}.member"
 
 
+def adjustment_kind(service: str) -> str:
+    """Kind of the rows by which operators say something of one host in an instance."""
+    return f"{service}.adjustment"
+
+
 def renewal_kind(service: str) -> str:
     """Kind of the rows by which operators ask an instance's members for new keys."""
     return f"{service}.renewal"

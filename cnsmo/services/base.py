@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from cnsmo.model.host import Host
 from cnsmo.model.messages import Problem
 from cnsmo.model.reading import read
-from cnsmo.model.resource import View, joined, member_kind
+from cnsmo.model.resource import View, adjustment_kind, joined, member_kind
 from cnsmo.model.suggest import did_you_mean
 from cnsmo.services.options import NoOptions
 
@@ -118,13 +118,15 @@ class Segment:
 class Listener:
     """A port at which the daemons of a service on different hosts talk to each other.
 
-    ``why``: for operators. ``hosts``: those at the other end. ``protocol``: tcp or udp.
+    ``why``: for operators. ``hosts``: those at the other end. ``protocol``: IANA's name; ``port``:
+    0 where it has none. ``network``: the VPN in which they talk; "": on the underlay.
     """
 
     why: str
     protocol: str
-    port: int
-    hosts: frozenset[str]
+    port: int = 0
+    hosts: frozenset[str] = frozenset()
+    network: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,6 +224,9 @@ class NetworkService(abc.ABC):
     """What a host may announce to an instance; validated before admit() sees it. None: nothing,
     then a host has its place as soon as the instance concerns it."""
 
+    Adjustment: ClassVar[type[BaseModel] | None] = None
+    """What an operator may say of one host in an instance, beside the document. None: nothing."""
+
     @abc.abstractmethod
     def check(self, view: View) -> list[Problem]:
         """Mistakes that only show when all instances and hosts are seen together.
@@ -284,6 +289,18 @@ def mistake(key: str, message: str, remedy: str = "") -> PydanticCustomError:
 def specs(service: NetworkService, view: View) -> dict[str, Any]:
     """All instances of a service in a view, parsed, by name."""
     return {row.name: read(service.Spec, row.body) for row in view.rows(service.name)}
+
+
+def adjustments(service: NetworkService, view: View, instance: str) -> dict[str, Any]:
+    """What operators said of hosts in an instance, parsed, by host."""
+    if service.Adjustment is None:
+        return {}
+    prefix = joined(instance, "")
+    return {
+        row.name[len(prefix) :]: read(service.Adjustment, row.body)
+        for row in view.rows(adjustment_kind(service.name))
+        if row.name.startswith(prefix)
+    }
 
 
 def unknown_groups(view: View, path: str, groups: Iterable[str]) -> list[Problem]:

@@ -113,7 +113,8 @@ class _Lines:
         """What no rule may forbid."""
         found = {realm: list(needed(self.direction)) for realm in self.realms}
         for listener in listeners:
-            found[UNDERLAY] += self._listener(listener)
+            if listener.network in found:
+                found[listener.network] += self._listener(listener)
         if self.direction is Direction.INBOUND:
             for rule in failsafe:
                 for realm in self.realms:
@@ -121,7 +122,7 @@ class _Lines:
         return {realm: tuple(dict.fromkeys(lines)) for realm, lines in found.items()}
 
     def _listener(self, listener: Listener) -> list[Line]:
-        """The other ends' underlay addresses; anybody, where one of them is behind a NAT."""
+        """The other ends' addresses; on the underlay anybody, where one is behind a NAT."""
         known = self.view.hosts
         hosts = [known[name] for name in sorted(listener.hosts) if name in known]
         label = listener_label(listener)
@@ -129,12 +130,13 @@ class _Lines:
             label,
             Action.ACCEPT,
             protocol=PROTOCOLS[listener.protocol],
-            ports=((listener.port, listener.port),),
+            ports=((listener.port, listener.port),) if listener.port else (),
         )
-        if any(host.behind_nat and not host.public for host in hosts):
+        realm = listener.network
+        if realm == UNDERLAY and any(host.behind_nat and not host.public for host in hosts):
             return [plain]
         terms = tuple(f"host:{host.name}" for host in hosts)
-        names = [(version, self.peers.named(terms, UNDERLAY, version, label)) for version in (4, 6)]
+        names = [(version, self.peers.named(terms, realm, version, label)) for version in (4, 6)]
         return [
             dataclasses.replace(plain, version=version, peers=name)
             for version, name in names

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import enum
 
+from cnsmo.services.loadbalancer.desired import Checking, Persistence
+from cnsmo.services.loadbalancer.spec import Headers, LoadBalancerSpec, Timeouts
+
 
 class Feature(enum.StrEnum):
     """Something that a document can ask for; the value is its words."""
@@ -39,3 +42,33 @@ class Feature(enum.StrEnum):
     ROUTES = "routes"
     ALLOW = "allow"
     VIP = "vip"
+
+
+def asked(spec: LoadBalancerSpec) -> dict[Feature, str]:
+    """What a document asks for, each with the key that does."""
+    found = {
+        Feature(f"mode: {spec.mode}"): "mode",
+        Feature(f"algorithm: {spec.algorithm}"): "algorithm",
+    }
+    checks = {Checking.TCP: Feature.CHECK_TCP, Checking.HTTP: Feature.CHECK_HTTP}
+    if spec.checked.kind in checks:
+        found[checks[spec.checked.kind]] = "check"
+    if spec.persistence is not Persistence.NONE:
+        found[Feature(f"persistence: {spec.persistence}")] = "persistence"
+    tls = spec.tls
+    more = {
+        Feature.WEIGHTS: ("pool.weights", any(pool.weights for pool in spec.pools.values())),
+        Feature.BACKUP: ("pool.backup", any(pool.backup for pool in spec.pools.values())),
+        Feature.TLS: ("tls", tls is not None),
+        Feature.CLIENT_CA: ("tls.client_ca", bool(tls and tls.client_ca)),
+        Feature.REDIRECT: ("tls.redirect", bool(tls and tls.redirect)),
+        Feature.TIMEOUTS: ("timeouts", spec.timeouts != Timeouts()),
+        Feature.MAX_CONNECTIONS: ("max_connections", spec.max_connections is not None),
+        Feature.PROXY_ACCEPT: ("proxy_protocol.accept", spec.proxy_protocol.accept),
+        Feature.PROXY_SEND: ("proxy_protocol.send", spec.proxy_protocol.send is not None),
+        Feature.HEADERS: ("headers", spec.headers != Headers()),
+        Feature.ROUTES: ("routes", bool(spec.routes)),
+        Feature.ALLOW: ("allow", bool(spec.allow)),
+        Feature.VIP: ("vip", spec.vip is not None),
+    }
+    return found | {feature: key for feature, (key, used) in more.items() if used}

@@ -111,7 +111,7 @@ class VpnService(NetworkService):
             taken = _driver(spec).listens(spec.listen_port, spec.driver_options)
             if taken is not None:
                 hosts = frozenset(peer.host for peer in peers)
-                found.append(Listener(f"VPN {name}", *taken, hosts))
+                found.append(Listener(f"VPN {name}", *taken, hosts=hosts))
         return found
 
     def compile(self, view: View, host: str) -> Mapping[str, Desired]:
