@@ -51,7 +51,7 @@ class _Looking(ListCommand):
 
     def _look(self, args: argparse.Namespace) -> dict[str, HostStatus]:
         """The hosts by name; what is desired is taken from now on by _desired()."""
-        from cnsmo.manage.firewall_words import present
+        from cnsmo.manage.views import present
         from cnsmo.services.firewall.service import FirewallService
 
         name, client = self.deployment(args), self.session.client

@@ -66,11 +66,12 @@ cnsmo-manage firewall explain all all tcp 22 -f json
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], list[Any]]:
         from cnsmo.manage import firewall_words as words
         from cnsmo.manage.firewall_why import Reasons
+        from cnsmo.manage.views import present
         from cnsmo.services.firewall.service import FirewallService
 
         deployment = self.deployment(parsed_args)
         flow = words.flow(parsed_args.protocol, parsed_args.port)
-        view = words.present(self.session.client, deployment)
+        view = present(self.session.client, deployment)
         self._flow = flow.label
         source, target = (
             words.side(view, word) for word in (parsed_args.source, parsed_args.target)
@@ -224,7 +225,7 @@ cnsmo-manage firewall test shop.yaml -f json | jq '.[] | select(.result == "FAIL
         """
         from cnsmo.core import specs
         from cnsmo.core.declare import planned
-        from cnsmo.manage.firewall_words import present
+        from cnsmo.manage.views import present
         from cnsmo.model.document import invalid, parse
 
         parsed = parse(text)

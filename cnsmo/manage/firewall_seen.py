@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cnsmo.manage import hosts
 from cnsmo.services.firewall.desired import DEFAULT, SPOOFED, Action, FirewallDesired, Kind
 from cnsmo.services.firewall.drivers.nft_text import elements, ident
 from cnsmo.services.firewall.service import UNIT
@@ -39,13 +40,12 @@ class Counted:
 
 def agent_of(host: HostStatus) -> AgentStatus | None:
     """The host's firewall agent."""
-    return next((agent for agent in host.agents if agent.service == SERVICE), None)
+    return hosts.agent_of(host, SERVICE)
 
 
 def seen(agent: AgentStatus | None) -> dict[str, Any] | None:
     """What it told of its firewall; None: nothing."""
-    found = (agent.observation or {}).get(UNIT) if agent else None
-    return found if isinstance(found, dict) else None
+    return hosts.seen(agent, UNIT)
 
 
 def counted(found: Mapping[str, Any], desired: FirewallDesired | None) -> list[Counted]:

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import datetime
 import ipaddress
-from typing import TYPE_CHECKING
 
 from cnsmo.model.errors import InvalidRequest, NotFound
 from cnsmo.model.resource import View
@@ -24,15 +22,6 @@ from cnsmo.services.firewall.terms import (
     protocol_number,
 )
 from cnsmo.services.words import UNDERLAY_WORD, check_via
-
-if TYPE_CHECKING:
-    from cnsmo.bus.clients import OperatorClient
-
-
-def present(client: OperatorClient, deployment: str) -> View:
-    """The deployment as agents see it now, to compile from."""
-    rows = client.rows(deployment)
-    return View(deployment, rows.head, rows.rows, now=datetime.datetime.now(datetime.UTC))
 
 
 def side(view: View, word: str) -> str:

@@ -25,6 +25,17 @@ def addresses(client: OperatorClient, deployment: str) -> dict[str, dict[str, li
     return found
 
 
+def agent_of(host: HostStatus, service: str) -> AgentStatus | None:
+    """The host's agent of a service."""
+    return next((agent for agent in host.agents if agent.service == service), None)
+
+
+def seen(agent: AgentStatus | None, unit: str) -> dict[str, Any] | None:
+    """What it told of a unit; None: nothing."""
+    found = (agent.observation or {}).get(unit) if agent else None
+    return found if isinstance(found, dict) else None
+
+
 def endpoint(host: HostStatus) -> str:
     """Where other sites reach a host; behind NAT nobody does, so its own address says so."""
     private = [text.partition("/")[0] for text in host.facts.private]

@@ -9,6 +9,11 @@ import subprocess
 
 import pytest
 
+from cnsmo.agent.identity import StateDir
+from cnsmo.conf import agent
+from cnsmo.services.firewall.drivers import guard
+from cnsmo.services.firewall.service import UNIT
+
 TOP = pathlib.Path(__file__).resolve().parents[2]
 # Made by tools, or not ours to write.
 NOT_SOURCE = {
@@ -156,6 +161,12 @@ def test_shellcheck_has_nothing_to_say():
     assert not said.stdout
 
 
+def boot_rules() -> pathlib.Path:
+    """Where an agent with default settings keeps the firewall that was confirmed last."""
+    (state_dir,) = [option.default for option in agent.OPTS if option.name == "state_dir"]
+    return StateDir(pathlib.Path(state_dir)).unit("firewall", UNIT, "nftables") / guard.GOOD
+
+
 def test_units_keep_what_operators_rely_on():
     for unit in sorted(TOP.glob("etc/systemd/*.service")):
         parser = configparser.RawConfigParser(strict=False, interpolation=None)
@@ -163,10 +174,14 @@ def test_units_keep_what_operators_rely_on():
         parser.read_string(unit.read_text())
         if parser["Service"]["Type"] == "oneshot":
             assert "network-pre.target" in parser["Unit"]["Before"], "before there is a network"
+            rules = boot_rules()
+            assert parser["Unit"]["ConditionPathExists"] == str(rules)
+            assert parser["Service"]["ExecStart"].endswith(f"nft -f {rules}")
             continue
         assert parser["Service"]["Restart"] == "always"
         assert parser["Service"]["StateDirectoryMode"] == "0700"
         if "agent" in unit.name:
+            assert parser["Install"]["Also"] == "cnsmo-firewall.service"
             assert parser["Service"]["KillMode"] == "process", "tunnels survive the agent"
 
 

@@ -7,6 +7,7 @@ The way of the agent to the core is added by the driver: only the host knows it.
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from cnsmo.services.base import Listener
 from cnsmo.services.firewall.desired import (
@@ -52,7 +53,7 @@ def failsafe_rules(enforced: list[tuple[str, FirewallSpec]]) -> list[Rule]:
 
 def listener_label(listener: Listener) -> str:
     """Whose port it is, as the id of a rule."""
-    return f"always/{listener.why.lower().replace(' ', '-')}"
+    return f"always/{re.sub('[^a-z0-9]+', '-', listener.why.lower())}"
 
 
 def fallback(desired: FirewallDesired) -> FirewallDesired:

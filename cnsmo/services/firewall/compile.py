@@ -136,7 +136,8 @@ class _Lines:
         if realm == UNDERLAY and any(host.behind_nat and not host.public for host in hosts):
             return [plain]
         terms = tuple(f"host:{host.name}" for host in hosts)
-        names = [(version, self.peers.named(terms, realm, version, label)) for version in (4, 6)]
+        own = f"{listener.why} {listener.protocol} {listener.port}"
+        names = [(version, self.peers.named(terms, realm, version, own)) for version in (4, 6)]
         return [
             dataclasses.replace(plain, version=version, peers=name)
             for version, name in names

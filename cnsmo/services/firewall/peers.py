@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Mapping
 
 from cnsmo.model.host import Host
@@ -98,7 +99,7 @@ def _merged(networks: list[IPNetwork]) -> tuple[str, ...]:
 
 def _slug(terms: tuple[str, ...], label: str | None) -> str:
     if label is not None:
-        return label.rpartition("/")[2].replace("-", "_")
+        return re.sub(r"[^a-z0-9]+", "_", label.lower())
     if len(terms) == 1 and not is_network(terms[0]):
         kind, _colon, name = terms[0].rpartition(":")
         return f"{SHORT.get(kind, 'm')}_{name.replace('-', '_')}"

@@ -75,13 +75,30 @@ def check_places(
     return problems
 
 
-def check_vips(view: View, declared: Mapping[str, LoadBalancerSpec]) -> list[Problem]:
-    """A VIP is nobody's own address; several balancers of the same carriers may share it."""
+def check_vips(
+    view: View,
+    declared: Mapping[str, LoadBalancerSpec],
+    inside: Mapping[str, Collection[str]],
+) -> list[Problem]:
+    """A VIP is nobody's own address, and of no VPN. inside: networks of the carriers' VPNs."""
     problems = []
     for name, spec in declared.items():
         if spec.vip is None:
             continue
         vip = ipaddress.ip_interface(spec.vip).ip
+        taken = (
+            vpn
+            for vpn, networks in sorted(inside.items())
+            if any(vip in ipaddress.ip_network(network) for network in networks)
+        )
+        if vpn := next(taken, ""):
+            problems.append(
+                Problem(
+                    path=f"loadbalancer.{name}.vip",
+                    message=f"{vip} is of the VPN {vpn}'s own network",
+                    remedy="take one of the underlay's",
+                )
+            )
         owners = [host.name for host in view.hosts.values() if vip in host.own_addresses]
         if owners:
             problems.append(

@@ -79,6 +79,11 @@ def compile_balancer(
     )
 
 
+def serves(pool: Pool, host: Host) -> bool:
+    """Whether a host is one of a pool's."""
+    return host.name in pool.hosts or bool(pool.group and host.within(pool.group))
+
+
 @dataclasses.dataclass(frozen=True)
 class _Scene:
     """What a carrier sees of the others."""
@@ -94,7 +99,7 @@ class _Scene:
         Where the core says that all of them are gone, it may be the core that is: then all stay,
         and the driver's checks decide.
         """
-        serving = [host for host in self.view.hosts.values() if _serves(pool, host)]
+        serving = [host for host in self.view.hosts.values() if serves(pool, host)]
         found = []
         for host in [host for host in serving if host.name not in self.view.gone] or serving:
             address = self._address(pool, host)
@@ -178,10 +183,6 @@ class _Scene:
             for interface in self.view.hosts[host].interfaces
             if interface.ip in network
         }
-
-
-def _serves(pool: Pool, host: Host) -> bool:
-    return host.name in pool.hosts or bool(pool.group and host.within(pool.group))
 
 
 def _weight(pool: Pool, host: Host) -> int:

@@ -46,7 +46,12 @@ class LoadBalancerService(NetworkService):
             return problems
         carriers = {host for spec in declared.values() for host in view.in_groups(spec.on)}
         others = {host: networks.listeners(view, host) for host in sorted(carriers)}
-        return check_places(view, declared, others) + check_vips(view, declared)
+        inside = {
+            name: segment.networks
+            for host in carriers
+            for name, segment in networks.segments(view, host).items()
+        }
+        return check_places(view, declared, others) + check_vips(view, declared, inside)
 
     def concerns(self, instance: str, spec: BaseModel, host: Host) -> bool:
         return isinstance(spec, LoadBalancerSpec) and host.within(spec.on)
@@ -79,7 +84,7 @@ class LoadBalancerService(NetworkService):
             others = view.in_groups(self._carried(view, host)[name].on).keys() - {host}
             found.append(
                 Listener(
-                    why=f"load balancer {name}",
+                    why=f"{self.name} {name}",
                     protocol="vrrp",
                     hosts=frozenset(others),
                     network=next(inside, ""),
