@@ -2,7 +2,7 @@
 """Tables of the documentation that are made from the code's models."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -18,6 +18,15 @@ def spec_table(model: type[BaseModel]) -> str:
         default = _default(key, field, schema)
         meaning = field.get("description", "").replace("|", "\\|")
         lines.append(f"| `{key}` | {_value(field, schema)} | {default} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def ability_table(able: Mapping[str, Iterable[str]], words: Iterable[str]) -> str:
+    """What each driver can do, by name, of what can be asked for."""
+    lines = [f"| | {' | '.join(f'`{name}`' for name in able)} |", "|---" * (len(able) + 1) + "|"]
+    for word in words:
+        cells = ("yes" if word in features else "" for features in able.values())
+        lines.append(f"| {word} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

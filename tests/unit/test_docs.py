@@ -19,10 +19,14 @@ from cnsmo.manage.app import ManageApp
 from cnsmo.model.document import parse
 from cnsmo.model.lifecycle import TRANSITIONS, State
 from cnsmo.services.firewall.spec import Defaults, Failsafe, FirewallSpec, PolicyTest, Rule
+from cnsmo.services.loadbalancer import spec as balancer
+from cnsmo.services.loadbalancer.features import Feature
+from cnsmo.services.loadbalancer.service import LoadBalancerService
+from cnsmo.services.loadbalancer.spec import LoadBalancerSpec
 from cnsmo.services.vpn.drivers.openvpn_options import OpenvpnOptions
 from cnsmo.services.vpn.drivers.wg_interface import WireguardOptions
 from cnsmo.services.vpn.spec import Route, VpnSpec
-from tests.unit.doc_tables import spec_table
+from tests.unit.doc_tables import ability_table, spec_table
 
 TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", *sorted((TOP / "doc").glob("*.md"))]
@@ -186,6 +190,16 @@ def test_the_life_cycle_is_that_of_the_model() -> None:
 KEYS = {
     "doc/vpn.md": (VpnSpec, Route, WireguardOptions, OpenvpnOptions),
     "doc/firewall.md": (FirewallSpec, Rule, Failsafe, Defaults, PolicyTest),
+    "doc/loadbalancer.md": (
+        LoadBalancerSpec,
+        balancer.Pool,
+        balancer.Check,
+        balancer.Tls,
+        balancer.Timeouts,
+        balancer.ProxyProtocol,
+        balancer.Headers,
+        balancer.Route,
+    ),
 }
 
 
@@ -195,6 +209,13 @@ KEYS = {
 def test_tables_of_keys_are_those_of_the_models(page: str, model: type) -> None:
     wanted = spec_table(model)
     assert wanted in TEXTS[page], f"{page} needs this table:\n{wanted}"
+
+
+def test_what_balancers_drivers_can_is_what_they_say() -> None:
+    wanted = ability_table(LoadBalancerService().abilities(), Feature)
+    assert wanted in TEXTS["doc/loadbalancer.md"], (
+        f"doc/loadbalancer.md needs this table:\n{wanted}"
+    )
 
 
 def texts_of_the_code() -> str:

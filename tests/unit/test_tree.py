@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from cnsmo.agent.identity import StateDir
+from cnsmo.agent.identity import EVERY_SERVICE, StateDir
 from cnsmo.conf import agent
 from cnsmo.services.firewall.drivers import guard
 from cnsmo.services.firewall.service import UNIT
@@ -164,7 +164,10 @@ def test_shellcheck_has_nothing_to_say():
 def boot_rules() -> pathlib.Path:
     """Where an agent with default settings keeps the firewall that was confirmed last."""
     (state_dir,) = [option.default for option in agent.OPTS if option.name == "state_dir"]
-    return StateDir(pathlib.Path(state_dir)).unit("firewall", UNIT, "nftables") / guard.GOOD
+    return (
+        StateDir(pathlib.Path(state_dir), EVERY_SERVICE).unit("firewall", UNIT, "nftables")
+        / guard.GOOD
+    )
 
 
 def test_units_keep_what_operators_rely_on():

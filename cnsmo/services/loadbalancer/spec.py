@@ -178,7 +178,7 @@ class LoadBalancerSpec(_Model):
         None, description="tcp, none, or {http: /path}; left out: tcp, and none for udp."
     )
     persistence: Persistence = Field(
-        Persistence.NONE, description="By what a client finds the same server again."
+        Persistence.NONE, description="How a client finds the same server again."
     )
     cookie: CookieName = Field("CNSMO", description="Name of the cookie of persistence: cookie.")
     tls: Tls | None = Field(None, description="All of listen in TLS.")
@@ -190,7 +190,7 @@ class LoadBalancerSpec(_Model):
     drain: Annotated[Seconds, Field(ge=0, le=86400)] = Field(
         30.0, description="Seconds for which a server that leaves keeps its connections."
     )
-    headers: Headers = Field(Headers(), description="What is set in requests and answers.")
+    headers: Headers = Field(Headers(), description="Set in requests, and in answers.")
     routes: Annotated[tuple[Route, ...], BeforeValidator(as_list)] = Field(
         (), max_length=500, description="By host and path to other pools."
     )

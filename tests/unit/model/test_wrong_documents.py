@@ -7,11 +7,12 @@ from cnsmo.core.context import Core
 from cnsmo.core.declare import Declare
 from cnsmo.model.errors import InvalidDocument
 from tests.unit.conftest import Operator, Told
+from tests.unit.model.wrong_balancers import WRONG_BALANCERS
 from tests.unit.model.wrong_documents import WRONG as WRONG_VPNS
 from tests.unit.model.wrong_documents import vpn
 from tests.unit.model.wrong_policies import WRONG_POLICIES
 
-WRONG = {**WRONG_VPNS, **WRONG_POLICIES}
+WRONG = {**WRONG_VPNS, **WRONG_POLICIES, **WRONG_BALANCERS}
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_every_mistake_gets_a_message_of_its_own_in_the_order_of_lines(declare: 
         "listen_port, members, mtu, quarantine, relay, rotate_after, routes, topology)",
         "line 6: vpn.b.cidr: 10.1.0.1/16 has host bits set: did you mean 10.1.0.0/16?",
         "line 6: vpn.b.listen_port: 0 is too small: at least 1",
-        "line 7: dns: no such service (known: deployment, firewall, vpn)",
+        "line 7: dns: no such service (known: deployment, firewall, loadbalancer, vpn)",
     ]
     problems = caught.value.details["problems"]
     assert [problem["column"] for problem in problems] == [3, 5, 5, 7, 26, 1]

@@ -94,7 +94,8 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "unknown service": (
         "deployment: shop\nvnp: {a: {}}\n",
-        "line 2: vnp: no such service (did you mean 'vpn'? known: deployment, firewall, vpn)",
+        "line 2: vnp: no such service (did you mean 'vpn'? known: deployment, firewall, "
+        "loadbalancer, vpn)",
     ),
     "service without instances": (
         "deployment: shop\nvpn: backbone\n",
