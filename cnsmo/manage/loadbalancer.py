@@ -272,8 +272,7 @@ def _served(view: View, host: str, name: str | None) -> list[str]:
         )
     ]
     if not found:
-        raise NotFound(f"{host} serves in {name or 'no load balancer'}" if name is None
-                       else f"{host} does not serve in {name}")  # fmt: skip
+        raise NotFound(f"{host} does not serve in {name or 'any load balancer'}")
     return found
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from cnsmo.manage.cells import Moment, Tree
 from cnsmo.manage.command import Command, ListCommand, ShowCommand
+from cnsmo.manage.views import present
 from cnsmo.model.errors import NotFound
+from cnsmo.model.resource import adjustment_kind, joined
 
 if TYPE_CHECKING:
     from cnsmo.bus.clients import OperatorClient
-    from cnsmo.model.resource import Row
+    from cnsmo.model.resource import Row, View
 
 
 class List(ListCommand):
@@ -79,6 +81,7 @@ cnsmo-manage service show vpn backbone
             "Changed by": row.author,
             "Spec": Tree(row.body),
             "Members": Tree({host: member.body for host, member in members.items()}),
+            "Adjustments": Tree(_adjustments(present(client, name), row)),
         }
         return self.dict2columns(shown)
 
@@ -125,6 +128,16 @@ def find(client: OperatorClient, deployment: str, service: str, instance: str) -
             return row
     declared = ", ".join(f"{row.kind} {row.name}" for row in rows) or "nothing"
     raise NotFound(f"deployment {deployment!r} declares no {service} {instance!r}, but {declared}")
+
+
+def _adjustments(view: View, row: Row) -> dict[str, Any]:
+    """What operators said of single hosts, by host."""
+    prefix = joined(row.name, "")
+    return {
+        found.name.removeprefix(prefix): found.body
+        for found in view.rows(adjustment_kind(row.kind))
+        if found.name.startswith(prefix)
+    }
 
 
 def _add_names(parser: argparse.ArgumentParser) -> None:

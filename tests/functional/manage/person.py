@@ -74,11 +74,15 @@ class Person:
 class Puppet:
     """A host that joins, and then says what a test wants it to say."""
 
-    def __init__(self, conf: cfg.ConfigOpts, name: str, token: str, **facts: Any) -> None:
+    def __init__(
+        self, conf: cfg.ConfigOpts, name: str, token: str, *services: str, **facts: Any
+    ) -> None:
+        """services: VPN and these."""
         self.client = CoreClient(conf, 10)
         request = JoinRequest(
-            token=token, host=name, nonce=f"{name:0>32}", services=["vpn"], facts=HostFacts(**facts)
-        )
+            token=token, host=name, nonce=f"{name:0>32}", services=["vpn", *services],
+            facts=HostFacts(**facts),
+        )  # fmt: skip
         answer = self.client.join(request)
         self.client.identify(answer.id, answer.secret)
         self.revision = 0
@@ -90,11 +94,16 @@ class Puppet:
         )
 
     def reports(
-        self, state: State = State.READY, reason: str = "", revision: int = 0, **units: Any
+        self,
+        state: State = State.READY,
+        reason: str = "",
+        revision: int = 0,
+        service: str = "vpn",
+        **units: Any,
     ):
         self.client.report(
             AgentReport(
-                service="vpn",
+                service=service,
                 state=state,
                 reason=reason,
                 applied_revision=revision or self.client.sync(0).head,

@@ -185,7 +185,8 @@ def test_a_single_instance_can_be_deleted(declare: Declare, core: Core) -> None:
     with pytest.raises(NotFound, match="deployment 'shop' declares no vpn 'inner'"):
         declare.delete("shop", "vpn", "inner", "anna")
     with pytest.raises(
-        InvalidRequest, match="no service 'dns' is installed; there are: firewall, vpn"
+        InvalidRequest,
+        match="no service 'dns' is installed; there are: firewall, loadbalancer, vpn",
     ):
         declare.delete("shop", "dns", "inner", "anna")
 
@@ -199,6 +200,63 @@ def test_a_renewal_counts_up(declare: Declare, core: Core) -> None:
         assert row.body == {"generation": generation}
     with pytest.raises(NotFound, match="declares no vpn 'inner'"):
         declare.renew("shop", "vpn", "inner", "anna")
+
+
+BALANCED = ONE + (
+    "loadbalancer: {www: {on: web, listen: 80, pool: {group: web, port: 81}, driver: noop}}\n"
+)
+
+
+def adjustments(core: Core) -> dict[str, dict[str, object]]:
+    return {row.name: row.body for row in core.store.view("shop").rows("loadbalancer.adjustment")}
+
+
+def test_what_is_said_of_one_host_stays_until_it_is_taken_back(
+    declare: Declare, core: Core
+) -> None:
+    declare.apply(BALANCED, "anna", None)
+    before = head(core)
+    done = declare.adjust("shop", "loadbalancer", "www", "web1", {"drain": True}, "anna")
+    assert done == before + 1
+    declare.apply(BALANCED.replace("81", "82"), "anna", None)
+    assert adjustments(core) == {"www/web1": {"drain": True}}
+    declare.adjust("shop", "loadbalancer", "www", "web1", {"weight": 3}, "anna")
+    assert adjustments(core) == {"www/web1": {"weight": 3}}
+    declare.adjust("shop", "loadbalancer", "www", "web1", {"drain": False}, "anna")
+    assert adjustments(core) == {}
+
+
+def test_what_was_said_of_a_host_goes_with_it_and_with_the_instance(
+    declare: Declare, core: Core, operator: Operator
+) -> None:
+    declare.apply(BALANCED, "anna", None)
+    for host in ("web1", "db1"):
+        declare.adjust("shop", "loadbalancer", "www", host, {"drain": True}, "anna")
+    operator.host_remove(deployment="shop", host="web1")
+    assert list(adjustments(core)) == ["www/db1"]
+    declare.delete("shop", "loadbalancer", "www", "anna")
+    assert adjustments(core) == {}
+
+
+@pytest.mark.parametrize(
+    ("service", "instance", "host", "body", "said"),
+    [
+        ("vpn", "backbone", "web1", {}, "nothing can be said of single hosts of a vpn"),
+        ("loadbalancer", "w", "web1", {}, "declares no loadbalancer 'w'"),
+        ("loadbalancer", "www", "web9", {}, "has no host 'web9'"),
+        ("loadbalancer", "www", "web1", {"weight": 257}, "weight"),
+        ("loadbalancer", "www", "web1", {"colour": 1}, "colour"),
+    ],
+)
+def test_what_cannot_be_said_of_a_host(
+    declare: Declare, core: Core, service: str, instance: str, host: str,
+    body: dict[str, object], said: str,
+) -> None:  # fmt: skip
+    declare.apply(BALANCED, "anna", None)
+    before = head(core)
+    with pytest.raises((InvalidRequest, NotFound), match=said):
+        declare.adjust("shop", service, instance, host, body, "anna")
+    assert head(core) == before
 
 
 def test_operators_see_what_is_declared(declare: Declare, operator: Operator) -> None:

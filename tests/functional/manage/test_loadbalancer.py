@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cnsmo-manage loadbalancer, as a person sees it; the carrier says what a test wants."""
+
+import json
+
+import pytest
+
+from cnsmo.model.lifecycle import State
+from cnsmo.model.messages import TokenRequest
+from tests.functional.manage.person import Puppet
+
+DOCUMENT = """\
+deployment: shop
+vpn:
+  backbone: {cidr: 10.66.0.0/16, driver: noop}
+loadbalancer:
+  www:
+    {on: edge, listen: 80, driver: noop, vip: 192.168.1.100/24, pool: {group: web, port: 8080}}
+  api:
+    {on: edge, listen: '[fd00::1]:81', driver: noop, pool: {hosts: web1, port: 9000}}
+"""
+HOSTS = {"edge1": "edge", "web1": "web", "web2": "web"}
+SEEN = {
+    "servers": {
+        "default": {
+            "web1": {"state": "up", "why": "L4OK", "weight": 1, "sessions": 3, "total": 70,
+                     "rate": 5, "errors": 0},
+            "web2": {"state": "down", "why": "L4CON in 1 ms", "weight": 1, "sessions": 0},
+            "web3": {"state": "leaving", "sessions": 2},
+        }
+    },
+    "frontends": {"*:80": {"sessions": 5, "total": 80, "rate": 5}},
+    "vip": True,
+}  # fmt: skip
+
+
+@pytest.fixture
+def shop(conf, operator, person) -> dict[str, Puppet]:
+    """A carrier and two servers, all in the VPN."""
+    operator.deployment_create("shop")
+    made = {}
+    for number, (name, group) in enumerate(HOSTS.items(), 1):
+        token = str(operator.token_create("shop", TokenRequest(groups=[group])).token)
+        facts = {"private": (f"192.168.1.{number}/24",)}
+        made[name] = Puppet(conf, name, token, "loadbalancer", **facts)
+    person.writes(DOCUMENT, "shop.yaml")
+    person.does("apply shop.yaml")
+    for puppet in made.values():
+        puppet.announces()
+    made["edge1"].reports(service="loadbalancer", www=SEEN)
+    return made
+
+
+def test_each_carrier_has_a_line(person, shop):
+    said = json.loads(person.does("loadbalancer show --patience 0 -f json").out)
+    assert [(line["name"], line["carrier"], line["listen"]) for line in said] == [
+        ("api", "edge1", "[fd00::1]:81"),
+        ("www", "edge1", "*:80"),
+    ]
+    www = said[1]
+    assert (www["servers_up"], www["sessions"]) == ("1/2", 5)
+    assert www["vip"] == "192.168.1.100 (holds it)"
+
+
+def test_each_server_has_a_line_also_one_that_leaves(person, shop):
+    said = json.loads(person.does("loadbalancer show www --patience 0 -f json").out)
+    assert [(line["server"], line["address"], line["state"], line["why"]) for line in said] == [
+        ("web1", "10.66.0.2:8080", "up", "L4OK"),
+        ("web2", "10.66.0.3:8080", "down", "L4CON in 1 ms"),
+        ("web3", None, "leaving", None),
+    ]
+
+
+def test_a_person_reads_why(person, shop):
+    shop["edge1"].reports(State.DEGRADED, "www: no server is up", service="loadbalancer", www=SEEN)
+    said = person.does("loadbalancer show --patience 0").out
+    assert "www on edge1: www: no server is up" in said
+    assert "Reason" not in said
+
+
+def test_a_drained_host_is_so_in_all_balancers_until_it_is_ready(person, shop):
+    assert "dry run" in person.does("loadbalancer drain web1 --dry-run").out.lower()
+    said = person.does("loadbalancer drain web1").out.splitlines()
+    assert [line.partition(" in revision")[0] for line in said] == [
+        "Drain web1 in api",
+        "Drain web1 in www",
+    ]
+    person.does("loadbalancer weight web1 7 --name www")
+    rows = json.loads(person.does("service show loadbalancer www -f json").out)
+    assert rows["adjustments"] == {"web1": {"drain": True, "weight": 7}}
+    person.does("loadbalancer ready web1 --name www")
+    person.does("loadbalancer weight web1 --name www")
+    rows = json.loads(person.does("service show loadbalancer www -f json").out)
+    assert rows["adjustments"] == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "said"),
+    [
+        (4, "show wwww", "no load balancer 'wwww' is declared; did you mean 'www'?"),
+        (4, "drain wbe1", "there is no host 'wbe1'; did you mean 'web1'?"),
+        (4, "drain edge1", "edge1 does not serve in any load balancer"),
+        (4, "drain web2 --name api", "web2 does not serve in api"),
+        (2, "weight web1 257", "257 is no weight: write 0 to 256"),
+    ],
+)
+def test_words_that_mean_nothing(person, shop, code, words, said):
+    assert said in person.fails(code, f"loadbalancer {words}")
