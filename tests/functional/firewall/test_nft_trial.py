@@ -38,7 +38,7 @@ def test_a_confirmed_ruleset_stays(scene: Scene) -> None:
     assert left
     assert 0 < left <= 1
     assert scene.driver.observe(changed()).detail["trial"]["seconds_left"] <= 1
-    scene.fresh().confirm()  # another process may
+    assert scene.fresh().confirm()  # another process may
     assert scene.driver.trial() is None
     assert scene.guards() == 0
     time.sleep(1.1)  # past the deadline nothing happens
@@ -219,7 +219,7 @@ def test_a_torn_trial_is_given_up(scene: Scene) -> None:
 
 
 def test_confirming_nothing_is_fine(scene: Scene) -> None:
-    scene.driver.confirm()
+    assert not scene.driver.confirm()
     assert not scene.state_dir.exists()
     scene.settle(desired(default=Action.ACCEPT))
     scene.driver.confirm()

@@ -110,13 +110,15 @@ class NftablesDriver(FirewallDriver):
         pending = self._trials.guarded
         return max(0.0, pending.deadline - time.monotonic()) if pending else None
 
-    def confirm(self) -> None:
+    def confirm(self) -> bool:
         if self._trials.guarded is None:
-            return
+            return False
         with self._speaking(), self._trials.lock():
-            if self._trials.confirm():
-                self._memory.forget(self._trials.good_fingerprint)
-                LOG.info("%s: the ruleset is confirmed", self.label)
+            if not self._trials.confirm():
+                return False
+            self._memory.forget(self._trials.good_fingerprint)
+        LOG.info("%s: the ruleset is confirmed", self.label)
+        return True
 
     def remove(self) -> None:
         with self._speaking():
