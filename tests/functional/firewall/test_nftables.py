@@ -149,6 +149,18 @@ def test_the_agents_way_to_the_core_is_open_whatever_is_declared(scene: Scene) -
     assert scene.ask("tcp", TWO, 443, scene.one) in ("silent", "refused")
 
 
+def test_what_the_core_says_over_an_old_connection_is_heard(scene: Scene) -> None:
+    """The kernel watches no flow before the first ruleset: it does not know who began this one."""
+    told, heard = scene.hear(5999)
+    scene.fresh(LocalSystem(scene.one.system.enter, ((TWO, 5999),)))
+    scene.settle(desired())
+    assert told.stdin
+    told.stdin.write("news\n")
+    told.stdin.flush()
+    assert heard.communicate("\n", timeout=10)[0].strip() == "news"
+    assert scene.ask("tcp", ONE, 80, source=5999) == "silent", "but it opens no door"
+
+
 def test_hits_are_told_by_rule_and_realm(scene: Scene) -> None:
     wanted = desired(opened(22), vpn=(opened(22),))
     scene.settle(wanted)
