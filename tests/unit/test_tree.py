@@ -170,6 +170,19 @@ def test_units_keep_what_operators_rely_on():
             assert parser["Service"]["KillMode"] == "process", "tunnels survive the agent"
 
 
+def test_the_boot_loads_the_firewall_that_the_agent_keeps():
+    from cnsmo.agent.identity import EVERY_SERVICE, StateDir
+    from cnsmo.conf import agent
+    from cnsmo.services.firewall.drivers.guard import GOOD
+    from cnsmo.services.firewall.service import UNIT
+
+    (directory,) = (opt.default for opt in agent.OPTS if opt.name == "state_dir")
+    unit = StateDir(pathlib.Path(directory), EVERY_SERVICE).unit("firewall", UNIT, "nftables")
+    text = (TOP / "etc/systemd/cnsmo-firewall.service").read_text()
+    assert f"\nConditionPathExists={unit / GOOD}\n" in text
+    assert f"\nExecStart=/usr/sbin/nft -f {unit / GOOD}\n" in text
+
+
 def test_all_data_is_installed():
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(TOP / "setup.cfg")
