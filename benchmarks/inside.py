@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import IO, Self
 
-from cnsmo.agent.system import ENVIRONMENT
+from cnsmo.agent.system import ENVIRONMENT, LocalSystem
 from cnsmo.lab.vm import Vm
 
 SPAWN_SECONDS = 5.0
@@ -21,7 +21,12 @@ class Inside:
     """Runs until it ends, or its VM does, or `stop` is called."""
 
     def __init__(
-        self, vm: Vm, *args: str, log: Path, stdin: int | None = None, stdout: int | None = None
+        self,
+        vm: Vm | LocalSystem,
+        *args: str,
+        log: Path,
+        stdin: int | None = None,
+        stdout: int | None = None,
     ) -> None:
         """stdin, stdout: as for Popen; left out, nothing and the log."""
         with open(log, "ab") as sink:

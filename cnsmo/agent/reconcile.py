@@ -65,6 +65,8 @@ class ServiceAgent:
         self._drivers: dict[tuple[str, str], Driver[Any]] = {}
         self._applied: dict[str, Desired] = {}
         self._repaired: list[str] = []
+        self._unproven: set[Driver[Any]] = set()
+        """Drivers that put something on trial when they were last called, whether it still is."""
         self._settled: Any = None
         self._last: Outcome | None = None
         self._trouble = Backoff(TROUBLE_SECONDS, LONGEST_TROUBLE_SECONDS)
@@ -149,12 +151,14 @@ class ServiceAgent:
             return self._last
         outcome = self._reconcile(desired, units, problems)
         calm = outcome.applied and outcome.again is None and not outcome.repaired
+        calm = calm and not self._unproven
         self._settled, self._last = situation, outcome if calm else None
         return outcome
 
     def _reconcile(
         self, desired: Mapping[str, Desired], units: set[tuple[str, str]], problems: list[str]
     ) -> Outcome:
+        self._unproven.clear()
         kept = units | {(name, wanted.driver) for name, wanted in desired.items()}
         failures = list(problems) + self._remove_all_but(kept)
         doubts: list[str] = []
@@ -193,7 +197,11 @@ class ServiceAgent:
     def _converge(self, name: str, wanted: Desired) -> Observation:
         driver = self._driver(name, wanted.driver)
         driver.check()
-        changes = driver.apply(wanted)
+        try:
+            changes = driver.apply(wanted)
+        finally:
+            if driver.trial() is not None:
+                self._unproven.add(driver)
         known = self._applied.get(name) == wanted
         self._applied[name] = wanted
         if known:
@@ -240,18 +248,21 @@ class ServiceAgent:
         return True
 
     def on_trial(self) -> float | None:
-        """Seconds for which the first of the changes on trial is so; None when none is."""
-        left = [driver.trial() for driver in self._drivers.values()]
-        return min((seconds for seconds in left if seconds is not None), default=None)
+        """Seconds for which the first of the changes on trial is so; None when none is.
 
-    def confirm(self) -> None:
+        0: one was, and its driver has gone back since; what was observed is not there any more.
+        """
+        return min((driver.trial() or 0.0 for driver in self._unproven), default=None)
+
+    def confirm(self) -> bool:
         """What is on trial stays.
 
+        :return: whether it does; False: a driver has gone back before.
         :raises DriverError: when that cannot be written down.
         """
-        for driver in self._drivers.values():
-            if driver.trial() is not None:
-                driver.confirm()
+        late = {driver for driver in self._unproven if not driver.confirm()}
+        self._unproven = late
+        return not late
 
     def remove(self) -> list[str]:
         """Take everything of this service away from the host.

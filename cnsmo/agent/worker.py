@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Sequence
 
 from oslo_log import log
@@ -23,6 +24,8 @@ from cnsmo.state.replica import Replica
 LOG = log.getLogger(__name__)
 TRIAL_SECONDS = 1.0
 """How soon the core is tried again while a change is on trial."""
+OVER_SECONDS = 0.1
+"""How soon is looked at what became of a trial that is over."""
 
 
 class Worker:
@@ -226,22 +229,33 @@ class Worker:
     def _prove(self, agent: ServiceAgent, outcome: Outcome, left: float, online: bool) -> Outcome:
         """Let a change stay that is on trial, once the core answered over a new connection.
 
-        An old connection proves nothing: it may stay open where a new one is refused.
+        An old connection proves nothing: it may stay open where a new one is refused. What is on
+        trial no more when the answer comes has gone back, and is looked at anew.
         """
+        trouble = "the core did not answer in time"
         try:
             if not online:
                 raise Unavailable("the core has not been asked yet")
-            self._client.knock()
-            self._client.sync(self._replica.revision)
-            agent.confirm()
+            if left > 0:
+                self._client.knock(left)
+                self._client.sync(self._replica.revision)
+                if agent.confirm():
+                    LOG.info(
+                        "%s: the core was reached, what was on trial stays", agent.service.name
+                    )
+                    return outcome
         except CnsmoError as exc:
-            reason = f"on trial for {left:.0f} s more, then the last good state returns: {exc}"
-            LOG.warning("%s: %s", agent.service.name, reason)
-            return dataclasses.replace(
-                outcome, state=State.CONFIGURING, reason=reason, applied=False, again=TRIAL_SECONDS
-            )
-        LOG.info("%s: the core was reached, what was on trial stays", agent.service.name)
-        return outcome
+            trouble = str(exc)
+        left = agent.on_trial() or 0.0
+        reason = f"the trial is over: {trouble}"
+        if left > 0:
+            seconds = math.ceil(left)
+            reason = f"on trial for {seconds} s more, then the last good state returns: {trouble}"
+        LOG.warning("%s: %s", agent.service.name, reason)
+        again = min(max(left, OVER_SECONDS), TRIAL_SECONDS)
+        return dataclasses.replace(
+            outcome, state=State.CONFIGURING, reason=reason, applied=False, again=again
+        )
 
     def _report(self, service: str, outcome: Outcome) -> None:
         """Report one service; what the core does not take of it must not stop the others."""

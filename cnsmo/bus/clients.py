@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from cnsmo.bus import transport
 from cnsmo.bus.envelope import opened
-from cnsmo.bus.knock import knock
+from cnsmo.bus.knock import PATIENCE, knock
 from cnsmo.model import messages as msg
 from cnsmo.model.errors import CnsmoError, Unavailable
 from cnsmo.model.reading import read
@@ -98,13 +98,15 @@ class CoreClient(_Client):
         """Say on every call from now on who calls."""
         self.context = {"agent_id": ident, "agent_secret": secret}
 
-    def knock(self) -> None:
+    def knock(self, patience: float) -> None:
         """Find out over a new connection whether the broker can be reached.
+
+        patience: seconds, at most.
 
         :raises Unavailable: when it cannot.
         """
         if not transport.is_in_process(self._conf):
-            knock(self._conf)
+            knock(self._conf, min(patience, PATIENCE))
 
     def join(self, request: msg.JoinRequest) -> msg.JoinAnswer:
         """Become a host of the token's deployment."""

@@ -12,7 +12,7 @@ from cnsmo.bus.transport import BAD_URL, BAD_URL_ERRORS
 from cnsmo.model.errors import InvalidRequest, Unavailable
 
 PATIENCE = 5.0
-"""Seconds for a connection to each of the broker's addresses."""
+"""Seconds for a connection to one of the broker's addresses."""
 PORTS = {"amqps": 5671}
 AMQP = 5672
 
@@ -30,16 +30,19 @@ def ways(conf: cfg.ConfigOpts) -> tuple[tuple[str, int], ...]:
     return tuple((host.hostname, host.port or standard) for host in url.hosts if host.hostname)
 
 
-def knock(conf: cfg.ConfigOpts) -> None:
+def knock(conf: cfg.ConfigOpts, patience: float = PATIENCE) -> None:
     """Connect to one of the broker's addresses, and hang up.
+
+    patience: seconds for all of them together; each has its share.
 
     :raises InvalidRequest: when ``[bus] url`` is not a URL of a broker.
     :raises Unavailable: when nobody answers at any address; the text says which and why.
     """
     failures = []
-    for address in ways(conf):
+    addresses = ways(conf)
+    for address in addresses:
         try:
-            with socket.create_connection(address, timeout=PATIENCE):
+            with socket.create_connection(address, timeout=patience / len(addresses)):
                 return
         except OSError as exc:
             failures.append(f"{address[0]}:{address[1]}: {exc.strerror or exc}")

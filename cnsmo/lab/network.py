@@ -115,11 +115,16 @@ class Network:
         if self._pins:
             self._pin(self.plan.seats, self.plan.seats)
 
-    def plug(self, seat: Seat) -> None:
-        """Make what one VM of the plan needs. Its NAT box may be there, the VM must not."""
+    def plug(self, seat: Seat, firewalls: Iterable[Path] = ()) -> None:
+        """Make what one VM of the plan needs. Its NAT box may be there, the VM must not.
+
+        firewalls: rulesets of nft(8) that are in force before the VM is reached by anybody.
+        """
         box = self._nat_box_is_there(seat)
         names = _names(seat)[:1] if box else _names(seat)
         self._ip(f"netns add {self.namespace(name)}" for name in names)
+        for rules in firewalls:
+            self.system(seat.name).run("nft", "-f", str(rules))
         if not box:
             self._ip(self._uplink(seat), ROUTER)
             if seat.inner is not None:

@@ -24,7 +24,7 @@ from cnsmo.lab.process import Process, kill_all_within
 from cnsmo.lab.topology import ROUTER, Seat
 
 FIREWALLS = "agent/units/firewall/*/nftables/good.nft"
-"""On a VM's disk: what the unit cnsmo-firewall.service loads at boot, without any agent."""
+"""On a VM's disk: what the unit cnsmo-firewall.service loads before there is a network."""
 
 
 class Vm:
@@ -89,7 +89,7 @@ class Vm:
                 f"{self.network.lab} down and up again"
             )
         self.stop()
-        self.network.plug(self.seat)
+        self.network.plug(self.seat, sorted(self.disk.glob(FIREWALLS)))
         self.booted(self.boot())
 
     def stop(self) -> None:
@@ -118,8 +118,6 @@ class Vm:
         record.write(
             self._record, {"init": dataclasses.asdict(init), "outer": dataclasses.asdict(outer)}
         )
-        for rules in sorted(self.disk.glob(FIREWALLS)):
-            self.system().run("nft", "-f", str(rules))
 
     def recorded(self) -> list[Process]:
         """Its init, and the process outside that waits for it, as they were once."""

@@ -202,8 +202,12 @@ class Driver(abc.ABC, Generic[D]):
         """
         return None
 
-    def confirm(self) -> None:
-        """The core was reached after the change, over a new connection: it stays."""
+    def confirm(self) -> bool:
+        """The core was reached after the change, over a new connection: it stays.
+
+        :return: whether it does; False: nothing is on trial (any more), the driver has gone back.
+        """
+        return False
 
     @abc.abstractmethod
     def remove(self) -> None:

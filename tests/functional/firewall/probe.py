@@ -2,8 +2,10 @@
 """Runs inside of a VM: serves ports, or finds out what becomes of a packet sent to one.
 
 ``probe.py serve PORT...`` answers TCP and UDP on IPv4 and IPv6. ``probe.py tcp|udp ADDRESS PORT``
-prints open, refused (the sender was told), or silent. ``probe.py talk ADDRESS PORT`` keeps one TCP
-connection and prints ``ok`` for each line from stdin that comes back.
+prints open, refused (the sender was told), or silent; a third word is the port to send from.
+``probe.py talk ADDRESS PORT`` keeps one TCP connection and prints ``ok`` for each line from stdin
+that comes back. ``probe.py hear ADDRESS PORT`` keeps one and only listens, to what ``probe.py tell
+PORT`` passes on from its stdin.
 """
 
 import errno
@@ -44,11 +46,14 @@ def serve(ports: list[int]) -> None:
                 sock.sendto(data, sender)
 
 
-def ask(kind: str, address: str, port: int) -> str:
+def ask(kind: str, address: str, port: int, source: int = 0) -> str:
     """What becomes of a first packet."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as sock:
         sock.settimeout(WAIT)
+        if source:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("", source))
         try:
             sock.connect((address, port))
             if kind == "udp":
@@ -74,11 +79,35 @@ def talk(address: str, port: int) -> None:
             print("silent", flush=True)
 
 
+def tell(port: int) -> None:
+    """Pass on to the first who comes what is written here."""
+    with socket.create_server(("0.0.0.0", port)) as server:
+        print("ready", flush=True)
+        sock = server.accept()[0]
+    for line in sys.stdin:
+        sock.sendall(line.encode())
+
+
+def hear(address: str, port: int) -> None:
+    """Say nothing, and print what is told; ``silent`` when nothing is for too long."""
+    sock = socket.create_connection((address, port), WAIT)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    try:
+        print(sock.recv(100).decode().strip())
+    except TimeoutError:
+        print("silent")
+
+
 if __name__ == "__main__":
     word, *rest = sys.argv[1:]
     if word == "serve":
         serve([int(port) for port in rest])
     elif word == "talk":
         talk(rest[0], int(rest[1]))
+    elif word == "tell":
+        tell(int(rest[0]))
+    elif word == "hear":
+        hear(rest[0], int(rest[1]))
     else:
-        print(ask(word, rest[0], int(rest[1])))
+        print(ask(word, rest[0], *map(int, rest[1:])))

@@ -84,10 +84,10 @@ class Scene:
         self.driver.apply(wanted)
         self.driver.confirm()
 
-    def ask(self, kind: str, address: str, port: int, vm: Vm | None = None) -> str:
+    def ask(self, kind: str, address: str, port: int, vm: Vm | None = None, source: int = 0) -> str:
         """What becomes of a first packet from the neighbour (or another VM)."""
         asker = vm or self.two
-        run = asker.system.run(*PROBE, kind, address, str(port))
+        run = asker.system.run(*PROBE, kind, address, str(port), str(source))
         return run.stdout.strip()
 
     def rules(self) -> str:
@@ -107,13 +107,15 @@ class Scene:
 
     def talk(self, port: int) -> "subprocess.Popen[str]":
         """A connection from the neighbour, which stays open."""
-        made = subprocess.Popen(
-            [*self.two.system.enter, *PROBE, "talk", ONE, str(port)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert made.stdout
-        assert made.stdout.readline().strip() == "ok"
-        return made
+        return _begin(self.two, "talk", ONE, str(port), first="ok")
+
+    def hear(self, port: int) -> "tuple[subprocess.Popen[str], subprocess.Popen[str]]":
+        """A connection to the neighbour, on which the host under test says nothing.
+
+        :return: the neighbour's side, and the host's.
+        """
+        told = _begin(self.two, "tell", str(port), first="ready")
+        return told, _begin(self.one, "hear", TWO, str(port), first="ready")
 
     def guards(self) -> int:
         """How many guards run."""
@@ -137,6 +139,16 @@ class Scene:
         serving = vm.spawn(" ".join((*PROBE, "serve", *map(str, PORTS))))
         assert serving.stdout
         assert serving.stdout.readline().strip() == "ready"
+
+
+def _begin(vm: Vm, *words: str, first: str) -> "subprocess.Popen[str]":
+    made = subprocess.Popen(
+        [*vm.system.enter, *PROBE, *words],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert made.stdout
+    assert made.stdout.readline().strip() == first
+    return made
 
 
 PROBE = (sys.executable, "-I", "-S", probe.__file__)

@@ -14,7 +14,7 @@ from cnsmo.model.errors import DriverError
 from cnsmo.services.firewall.desired import Action, FirewallDesired
 from tests.eventually import eventually
 from tests.functional.firewall.scene import ONE, Scene, desired, opened
-from tests.functional.vpn.systems import Killed, Saboteur
+from tests.functional.vpn.systems import Hanging, Killed, Saboteur
 
 GOOD = desired(opened(22), opened(80, version=4, peers="web_4"), sets={"web_4": ("10.9.0.2",)})
 
@@ -37,7 +37,7 @@ def test_a_confirmed_ruleset_stays(scene: Scene) -> None:
     assert left
     assert 0 < left <= 30
     assert scene.driver.observe(changed(30)).detail["trial"]["seconds_left"] <= 30
-    scene.fresh().confirm()  # another process may
+    assert scene.fresh().confirm()  # another process may
     assert scene.driver.trial() is None
     assert scene.guards() == 0  # nobody is left who could take it back
     assert scene.ask("tcp", ONE, 443) == "open"
@@ -55,6 +55,18 @@ def test_without_an_answer_the_last_good_ruleset_is_back(scene: Scene) -> None:
     assert scene.ruleset() == before
     assert scene.ask("tcp", ONE, 22) == "open"
     assert scene.driver.trial() is None
+
+
+def test_the_guard_does_not_wait_until_flows_are_ended(scene: Scene) -> None:
+    scene.settle(GOOD)
+    before = scene.ruleset()
+    hanging = Hanging(scene.one.system, "conntrack", lambda: back(scene))
+    scene.fresh(hanging)
+    with pytest.raises(DriverError, match="no answer from the core"):
+        scene.driver.apply(changed())
+    assert hanging.hung
+    assert scene.ruleset() == before
+    assert not scene.driver.confirm()
 
 
 def test_what_was_refused_is_not_tried_again_until_it_is_another(scene: Scene) -> None:
@@ -217,7 +229,7 @@ def test_a_torn_trial_is_given_up(scene: Scene) -> None:
 
 
 def test_confirming_nothing_is_fine(scene: Scene) -> None:
-    scene.driver.confirm()
+    assert not scene.driver.confirm()
     assert not scene.state_dir.exists()
     scene.settle(desired(default=Action.ACCEPT))
     scene.driver.confirm()

@@ -149,6 +149,18 @@ def test_the_agents_way_to_the_core_is_open_whatever_is_declared(scene: Scene) -
     assert scene.ask("tcp", TWO, 443, scene.one) in ("silent", "refused")
 
 
+def test_what_the_core_says_over_an_old_connection_is_heard(scene: Scene) -> None:
+    """The kernel watches no flow before the first ruleset: it does not know who began this one."""
+    told, heard = scene.hear(5999)
+    scene.fresh(LocalSystem(scene.one.system.enter, ((TWO, 5999),)))
+    scene.settle(desired())
+    assert told.stdin
+    told.stdin.write("news\n")
+    told.stdin.flush()
+    assert heard.communicate("\n", timeout=10)[0].strip() == "news"
+    assert scene.ask("tcp", ONE, 80, source=5999) == "silent", "but it opens no door"
+
+
 def test_hits_are_told_by_rule_and_realm(scene: Scene) -> None:
     wanted = desired(opened(22), vpn=(opened(22),))
     scene.settle(wanted)
@@ -169,6 +181,34 @@ def test_flows_of_those_who_left_are_ended_if_so_declared(scene: Scene, cut: boo
     talks = [scene.talk(port) for port in (80, 443)]
     scene.driver.apply(dataclasses.replace(wanted, sets=without(web_4=())))
     assert [_say(talk) for talk in talks] == ["silent" if cut else "ok", "ok"]
+
+
+def test_flows_of_every_kind_are_ended(scene: Scene) -> None:
+    scene.settle(desired(default=Action.ACCEPT))
+    for kind in ("tcp", "udp"):
+        assert {scene.ask(kind, address, 80) for address in (ONE, ONE6)} == {"open"}
+    assert scene.two.ping(ONE, count=1).received
+    assert scene.two.ping("fd09::1", count=1).received
+    assert flows(scene) == 6
+    scene.settle(desired())
+    assert flows(scene) == 0
+
+
+def test_a_busy_server_ends_its_flows_within_the_trial(scene: Scene) -> None:
+    scene.settle(desired(WEB, sets=without(web_4=("10.0.0.0/8",))))
+    scene.one.system.run("conntrack", "-R", "-", stdin="".join(
+        f"-I -p tcp -s 10.1.{number // 250}.{number % 250} -d {ONE} --sport 40000 --dport 80 "
+        "--state ESTABLISHED -t 600 -u ASSURED\n" for number in range(10_000)
+    ), timeout=60)  # fmt: skip
+    assert flows(scene) == 10_000
+    scene.driver.apply(desired(opened(22), sets=MEMBERS, confirm=8))
+    assert scene.driver.trial()
+    assert flows(scene) == 0
+
+
+def flows(scene: Scene) -> int:
+    """How many flows the kernel knows."""
+    return len(scene.one.run("conntrack -L -o extended").splitlines())
 
 
 # --- changes ------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def test_a_change_that_cuts_the_way_to_the_core_takes_itself_back(
     door = underlay(shop, "edge1")
     hosts = {host.id: host.name for host in shop.client.host_list(DEPLOYMENT)}
 
-    def knock(client: CoreClient) -> None:
+    def knock(client: CoreClient, _patience: float) -> None:
         name = hosts[client.context["agent_id"]]
         if connect(shop, name, door, 8080) == "dropped":
             raise Unavailable("the broker cannot be reached")

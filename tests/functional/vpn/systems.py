@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wrappers around the real System: one writes down what is run, one fails at a chosen moment."""
+"""Wrappers around the real System: one writes down what is run, others fail or hang when told."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cnsmo.model.errors import ProgramError
@@ -57,6 +57,29 @@ class Recorder:
     def changing(self) -> list[tuple[str, ...]]:
         """The commands that may have changed something."""
         return [args for args in self.commands if not is_reading(args)]
+
+
+class Hanging(Recorder):
+    """Holds one program up until something else has happened."""
+
+    def __init__(self, system: System, program: str, until: Callable[[], object]) -> None:
+        """until: returns when it has."""
+        super().__init__(system)
+        self.hung = False
+        self._program = program
+        self._until = until
+
+    def run(
+        self,
+        *args: str,
+        stdin: str | None = None,
+        timeout: float = 10.0,
+        ok: Sequence[int] = (0,),
+    ) -> Completed:
+        if args[0] == self._program:
+            self.hung = True
+            self._until()
+        return super().run(*args, stdin=stdin, timeout=timeout, ok=ok)
 
 
 class Saboteur(Recorder):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A round of work that ended early is finished by the next one."""
+"""A round of work that ended early is finished by the next one; what is on trial is proven."""
 
 import datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ from cnsmo.agent.settings import Settings
 from cnsmo.agent.system import LocalSystem
 from cnsmo.agent.wakeup import Reason, Wakeup
 from cnsmo.agent.worker import Worker
-from cnsmo.model.errors import Unavailable
+from cnsmo.model.errors import DriverError, Unavailable
 from cnsmo.model.host import HostFacts
+from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import AgentReport, Announcement, Heartbeat, HeartbeatAnswer
 from cnsmo.model.resource import Changes, Row
+from cnsmo.services.base import Observation
+from cnsmo.services.vpn.desired import VpnDesired
+from cnsmo.services.vpn.drivers.noop import NoopDriver
 from cnsmo.services.vpn.spec import VpnSpec
 
 NOW = datetime.datetime(2026, 11, 23, tzinfo=datetime.UTC)
@@ -39,12 +44,18 @@ class Core:
         ]
         self.failures: dict[str, int] = {}
         self.called: list[str] = []
+        self.reports: list[AgentReport] = []
+        self.knocked: list[float] = []
 
     def _call(self, name: str) -> None:
         self.called.append(name)
         if self.failures.get(name, 0):
             self.failures[name] -= 1
             raise Unavailable("no core answered in time")
+
+    def fail(self, first: Callable[[], object]) -> None:
+        first()
+        raise Unavailable("no core answered in time")
 
     def sync(self, since: int) -> Changes:
         rows = [it for it in self.rows if it.revision > since]
@@ -65,6 +76,11 @@ class Core:
     def report(self, report: AgentReport) -> None:
         self._call("report")
         self.called.append(report.state.value)
+        self.reports.append(report)
+
+    def knock(self, patience: float) -> None:
+        self._call("knock")
+        self.knocked.append(patience)
 
     def heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer:
         return HeartbeatAnswer(head=len(self.rows), confirmed={}, observe_at=None, forgotten=[])
@@ -84,6 +100,96 @@ def worker(core: Core, tmp_path: Path) -> Worker:
     heart = Heart(60, ["vpn"], client, Wakeup())
     identity = HostIdentity(id="h-1", secret="s", deployment="shop", host="web1")
     return Worker(settings, identity, client, heart)
+
+
+class Trial:
+    """A driver's trial: so many seconds are left, or it is over and the driver has gone back."""
+
+    def __init__(self) -> None:
+        self.left: float | None = 9.0
+        self.in_time = True
+
+    def confirm(self) -> bool:
+        self.left = None
+        return self.in_time
+
+
+@pytest.fixture
+def trial(monkeypatch: pytest.MonkeyPatch) -> Trial:
+    """Whatever the driver applies is on trial."""
+    made = Trial()
+    monkeypatch.setattr(NoopDriver, "trial", lambda _driver: made.left)
+    monkeypatch.setattr(NoopDriver, "confirm", lambda _driver: made.confirm())
+    return made
+
+
+def test_what_is_on_trial_stays_once_the_core_answered(
+    worker: Worker, core: Core, trial: Trial
+) -> None:
+    assert worker.work({Reason.SYNC}) is None
+    assert core.knocked == [9.0]
+    assert (core.reports[-1].state, core.reports[-1].applied_revision) == (State.READY, 3)
+
+
+def test_while_the_core_is_not_reached_it_is_tried_again(
+    worker: Worker, core: Core, trial: Trial
+) -> None:
+    core.failures["knock"] = 1
+    assert worker.work({Reason.SYNC}) == 1.0
+    said = core.reports[-1]
+    assert (said.state, said.applied_revision) == (State.CONFIGURING, 0)
+    assert said.reason == (
+        "on trial for 9 s more, then the last good state returns: no core answered in time"
+    )
+    assert worker.work({Reason.LOOK}) is None
+    assert core.reports[-1].state is State.READY
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_an_answer_that_comes_too_late_is_none(
+    worker: Worker, core: Core, trial: Trial, reached: bool
+) -> None:
+    """The driver has gone back: it is looked at anew, and nobody is told otherwise."""
+    trial.in_time = False
+    if not reached:
+        core.knock = lambda _patience: core.fail(trial.confirm)  # type: ignore[method-assign]
+    assert worker.work({Reason.SYNC}) == 0.1
+    said = core.reports[-1]
+    assert (said.state, said.applied_revision) == (State.CONFIGURING, 0)
+    assert said.reason.startswith("the trial is over: ")
+
+
+def test_what_was_seen_during_a_trial_is_not_believed_after_it(
+    worker: Worker, core: Core, trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core.failures["knock"] = 1
+    worker.work({Reason.SYNC})
+    trial.left = None  # the driver has gone back
+
+    def refuse(_driver: NoopDriver, _desired: object) -> list[str]:
+        raise DriverError("no answer from the core")
+
+    monkeypatch.setattr(NoopDriver, "apply", refuse)
+    worker.work({Reason.SYNC})  # a hint, before the look that was asked for
+    said = core.reports[-1]
+    assert (said.state, said.applied_revision) == (State.ERROR, 0)
+    assert said.reason == "backbone: no answer from the core"
+
+
+def test_a_trial_that_ends_while_it_is_looked_at_is_not_believed(
+    worker: Worker, core: Core, trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observe = NoopDriver.observe
+
+    def late(driver: NoopDriver, desired: VpnDesired) -> Observation:
+        trial.left = None
+        return observe(driver, desired)
+
+    trial.in_time = False
+    monkeypatch.setattr(NoopDriver, "observe", late)
+    assert worker.work({Reason.SYNC}) == 0.1
+    assert core.knocked == []
+    assert core.reports[-1].reason == "the trial is over: the core did not answer in time"
 
 
 @pytest.mark.parametrize("call", ["announce", "report"])

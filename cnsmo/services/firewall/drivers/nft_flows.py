@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flows that began while they were allowed, and are not any more: found and ended by conntrack(8).
+"""Flows that began while they were allowed, and are not any more: found by conntrack(8), and ended.
 
 Once the kernel has forgotten a flow, its next packet is judged like a first one.
 """
@@ -10,17 +10,21 @@ import dataclasses
 import ipaddress
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
+
+from oslo_log import log
 
 from cnsmo.model.names import IPAddress
 from cnsmo.services.base import System
 from cnsmo.services.firewall.desired import UNDERLAY, Action, Direction, FirewallDesired
+from cnsmo.services.firewall.drivers import nft_forget
 from cnsmo.services.firewall.drivers.nft_render import Ways
 from cnsmo.services.firewall.judge import Packet, judge
-from cnsmo.services.firewall.terms import ICMP, ICMPV6
 
+LOG = log.getLogger(__name__)
 _ENTRY = re.compile(r"ipv[46]\s+\d+\s+\S+\s+(?P<protocol>\d+)\s")
-_FIELD = re.compile(r"(src|dst|sport|dport|type|code|id)=(\S+)")
+_FIELD = re.compile(r"\b(src|dst|sport|dport|srckey|dstkey|type|code|id)=(\S+)")
 DNS = 53
 SECONDS = 30.0
 
@@ -40,19 +44,10 @@ class Flow:
         return int(self.fields["dport"]) if "dport" in self.fields else None
 
     @property
-    def command(self) -> str:
-        """The command that deletes it."""
-        words = ["-D", "-f", f"ipv{self.source.version}", "-p", str(self.protocol)]
-        words += ["-s", str(self.source), "-d", str(self.target)]
-        option = {"sport": "--sport", "dport": "--dport"}
-        if self.protocol in (ICMP, ICMPV6):
-            option = {"type": "--icmp-type", "code": "--icmp-code", "id": "--icmp-id"}
-            if self.protocol == ICMPV6:
-                option = {key: word.replace("icmp", "icmpv6") for key, word in option.items()}
-        for key, word in option.items():
-            if key in self.fields:
-                words += [word, self.fields[key]]
-        return " ".join(words)
+    def line(self) -> str:
+        """What nft_forget finds it by."""
+        fields = (f"{key}={value}" for key, value in self.fields.items())
+        return " ".join((str(self.protocol), str(self.source), str(self.target), *fields))
 
 
 def end_flows(system: System, allowed: Callable[[Flow], bool]) -> int:
@@ -66,12 +61,13 @@ def end_flows(system: System, allowed: Callable[[Flow], bool]) -> int:
         return 0
     shown = system.run("conntrack", "-L", "-o", "extended", timeout=SECONDS).stdout
     flows = [flow for line in shown.splitlines() if (flow := read_flow(line))]
-    commands = [flow.command for flow in flows if not allowed(flow)]
-    if commands:
-        system.run(
-            "conntrack", "-R", "-", stdin="\n".join(commands) + "\n", ok=(0, 1), timeout=SECONDS
-        )
-    return len(commands)
+    lines = [flow.line for flow in flows if not allowed(flow)]
+    if lines:
+        program = (sys.executable, "-I", "-S", nft_forget.__file__)
+        done = system.run(*program, stdin="\n".join(lines), ok=(0, 1), timeout=SECONDS)
+        if done.code:
+            LOG.warning("flows that cannot be ended: %s", done.stderr.strip()[-500:])
+    return len(lines)
 
 
 def read_flow(line: str) -> Flow | None:

@@ -253,7 +253,7 @@ class _Plan:
         """What stands before all parts."""
         flows = "ct state established,related accept"
         if direction is Direction.INBOUND:
-            return ["iif lo accept", *self._spoofed(), flows]
+            return ["iif lo accept", *self._spoofed(), flows, *_ANSWERS]
         rules = ["oif lo accept", flows]
         for version, family in ((4, "ip"), (6, "ip6")):
             rules.append(f"{family} daddr . tcp dport @{CORE}-{version} accept")
@@ -282,6 +282,14 @@ class _Plan:
             yield _set(f"{POOLS}-{version}", address, True)
             if self.resolves:
                 yield _set(f"{NAMESERVERS}-{version}", address, False)
+
+
+_ANSWERS = tuple(
+    f"{family} saddr . tcp sport @{CORE}-{version} tcp flags & (syn | ack) != syn accept"
+    for version, family in ((4, "ip"), (6, "ip6"))
+)
+"""What the core says over connections that the kernel does not know: they began before it watched
+any flow, and the agent may only ever listen on them. None can be opened so."""
 
 
 def _set(name: str, kind: str, networks: bool) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,8 @@ class NftablesDriver(FirewallDriver):
             ) from exc
 
     def apply(self, desired: FirewallDesired) -> list[str]:
-        with self._speaking(), self._trials.lock():
+        # Flows are ended without the lock: a guard whose time has come waits for nobody.
+        with self._speaking(), ExitStack() as after, self._trials.lock():
             ways = self._ways.find()
             wanted = self._renderer.render(desired, ways)
             fingerprint = wanted.structure.fingerprint
@@ -88,8 +89,13 @@ class NftablesDriver(FirewallDriver):
             pending = self._trials.pending
             current = pending.fingerprint if pending else self._trials.good_fingerprint
             if fingerprint == current:
-                return changes + self._keep(desired, wanted, ways)
-            return changes + self._replace(desired, wanted, ways)
+                changes += self._keep(desired, wanted, ways, after)
+            else:
+                changes += self._replace(desired, wanted, ways, after)
+        refused = self._trials.refused
+        if refused and refused.fingerprint == fingerprint:
+            raise DriverError(refused.reason)  # the trial was shorter than all this took
+        return changes
 
     def observe(self, desired: FirewallDesired) -> Observation:
         with self._speaking():
@@ -110,13 +116,15 @@ class NftablesDriver(FirewallDriver):
         pending = self._trials.guarded
         return max(0.0, pending.deadline - time.monotonic()) if pending else None
 
-    def confirm(self) -> None:
+    def confirm(self) -> bool:
         if self._trials.guarded is None:
-            return
+            return False
         with self._speaking(), self._trials.lock():
-            if self._trials.confirm():
-                self._memory.forget(self._trials.good_fingerprint)
-                LOG.info("%s: the ruleset is confirmed", self.label)
+            if not self._trials.confirm():
+                return False
+            self._memory.forget(self._trials.good_fingerprint)
+        LOG.info("%s: the ruleset is confirmed", self.label)
+        return True
 
     def remove(self) -> None:
         with self._speaking():
@@ -126,7 +134,9 @@ class NftablesDriver(FirewallDriver):
         self._loaded = None
         remove_tree(self.state_dir)
 
-    def _keep(self, desired: FirewallDesired, wanted: Ruleset, ways: Ways) -> list[str]:
+    def _keep(
+        self, desired: FirewallDesired, wanted: Ruleset, ways: Ways, after: ExitStack
+    ) -> list[str]:
         """The structure stays: elements are changed one by one, what else differs as a whole."""
         there = self._there(wanted)
         self._loaded = None
@@ -141,7 +151,7 @@ class NftablesDriver(FirewallDriver):
             self._save(wanted)
         self._loaded = wanted
         if delta is None or delta.gone:
-            self._cut(desired, ways, delta)
+            after.callback(self._cut, desired, ways, delta)
         return changes
 
     def _there(self, wanted: Ruleset) -> Ruleset | None:
@@ -166,7 +176,9 @@ class NftablesDriver(FirewallDriver):
             return False
         return True
 
-    def _replace(self, desired: FirewallDesired, wanted: Ruleset, ways: Ways) -> list[str]:
+    def _replace(
+        self, desired: FirewallDesired, wanted: Ruleset, ways: Ways, after: ExitStack
+    ) -> list[str]:
         """Another structure: as a whole, on trial unless it is the last good one."""
         self._loaded = None
         check_text(self.system, wanted.text)
@@ -184,7 +196,7 @@ class NftablesDriver(FirewallDriver):
         self._trials.pardon()
         self._memory.forget(self._trials.good_fingerprint, wanted.structure.fingerprint)
         self._loaded = wanted
-        self._cut(desired, ways)
+        after.callback(self._cut, desired, ways)
         return [said]
 
     def _try(self, desired: FirewallDesired, wanted: Ruleset, ways: Ways) -> None:

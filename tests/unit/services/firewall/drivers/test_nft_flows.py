@@ -7,6 +7,7 @@ import pytest
 
 from cnsmo.services.base import Completed
 from cnsmo.services.firewall.desired import Action, Direction, FirewallDesired, Kind, Line, Part
+from cnsmo.services.firewall.drivers import nft_forget
 from cnsmo.services.firewall.drivers.nft_flows import concerns, end_flows, permission, read_flow
 from cnsmo.services.firewall.drivers.nft_render import Ways
 
@@ -49,7 +50,7 @@ class Pretended:
 
     def __init__(self, present=True):
         self.present = present
-        self.deleted: list[str] = []
+        self.forgotten: list[str] = []
 
     def has(self, _program):
         return self.present
@@ -57,8 +58,8 @@ class Pretended:
     def run(self, *args, stdin=None, **_options):
         if args[0] == "ip":
             return Completed(args, 0, json.dumps(LINKS), "")
-        if "-R" in args:
-            self.deleted += (stdin or "").splitlines()
+        if args[-1] == nft_forget.__file__:
+            self.forgotten += (stdin or "").splitlines()
         return Completed(args, 0, "\n".join([*LISTED.values(), "garbage", ""]), "")
 
 
@@ -66,10 +67,10 @@ def test_only_this_hosts_flows_that_are_not_allowed_are_ended():
     system = Pretended()
     ways = Ways({4: (("10.9.0.5", 5671),)})
     assert end_flows(system, permission(system, DESIRED, ways)) == 3
-    assert system.deleted == [
-        "-D -f ipv4 -p 6 -s 10.9.0.2 -d 10.9.0.1 --sport 50001 --dport 80",
-        "-D -f ipv6 -p 17 -s fd09::1 -d fd09::2 --sport 52647 --dport 99",
-        "-D -f ipv4 -p 1 -s 10.9.0.2 -d 10.9.0.1 --icmp-type 8 --icmp-code 0 --icmp-id 23181",
+    assert system.forgotten == [
+        "6 10.9.0.2 10.9.0.1 sport=50001 dport=80",
+        "17 fd09::1 fd09::2 sport=52647 dport=99",
+        "1 10.9.0.2 10.9.0.1 type=8 code=0 id=23181",
     ]
 
 
