@@ -149,9 +149,10 @@ class OperatorClient(_Client):
 
     * 1.0: deployments, tokens, plan, apply, hosts, services, renew, look.
     * 1.1: rows, from which programs compile what agents compile.
+    * 1.2: plan_delete; service_delete refuses what others need.
     """
 
-    VERSION = "1.1"
+    VERSION = "1.2"
 
     def __init__(self, conf: cfg.ConfigOpts, timeout: float = 30.0) -> None:
         who = f"{getpass.getuser()}@{socket.gethostname()}"
@@ -223,6 +224,13 @@ class OperatorClient(_Client):
         """Remove a declared instance; the revision that holds it."""
         return int(
             self._call("service_delete", deployment=deployment, service=service, instance=instance)
+        )
+
+    def plan_delete(self, deployment: str, service: str, instance: str) -> msg.Plan:
+        """What removing a declared instance comes to."""
+        return _as(
+            msg.Plan,
+            self._call("plan_delete", deployment=deployment, service=service, instance=instance),
         )
 
     def renew(self, deployment: str, service: str, instance: str) -> int:

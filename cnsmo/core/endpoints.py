@@ -85,7 +85,7 @@ class AgentEndpoints:
 class OperatorEndpoints:
     """Version history: see bus.clients.OperatorClient."""
 
-    target = oslo_messaging.Target(version="1.1")
+    target = oslo_messaging.Target(version="1.2")
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -183,6 +183,11 @@ class OperatorEndpoints:
     def service_delete(self, ctxt: Context, deployment: str, service: str, instance: str) -> int:
         """See Declare.delete."""
         return self._declare.delete(deployment, service, instance, _author(ctxt))
+
+    @answers
+    def plan_delete(self, ctxt: Context, deployment: str, service: str, instance: str) -> msg.Plan:
+        """See Declare.plan_delete."""
+        return self._declare.plan_delete(deployment, service, instance)
 
     @answers
     def renew(self, ctxt: Context, deployment: str, service: str, instance: str) -> int:

@@ -264,7 +264,10 @@ class NetworkService(abc.ABC):
         return []
 
     def effects(self, before: View, after: View, host: str) -> list[str]:
-        """What a plan comes to on a host, one line each, for its operator; pure."""
+        """What a plan comes to on a host, one line each, for its operator; pure.
+
+        Asked of every service, over the hosts that a changed instance of any service concerns.
+        """
         return []
 
     @abc.abstractmethod
