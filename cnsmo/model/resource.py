@@ -62,6 +62,11 @@ class Row(BaseModel):
         """The host that a row of the kind HOST is about; parsed once, whatever views it is in."""
         return read(Host, {**self.body, "name": self.name})
 
+    @property
+    def gone(self) -> bool:
+        """Whether a row of the kind AGENT says that nobody should wait for the agent."""
+        return not self.deleted and self.body["state"] in GONE
+
 
 class Changes(BaseModel):
     """The answer to "what changed since R": the latest version of each row, and tombstones.
@@ -130,7 +135,7 @@ class View:
         there: dict[str, bool] = {}
         for row in self.rows(AGENT):
             host = row.name.partition("/")[0]
-            there[host] = there.get(host, False) or row.body["state"] not in GONE
+            there[host] = there.get(host, False) or not row.gone
         return frozenset(host for host, alive in there.items() if not alive)
 
     def in_groups(self, groups: Iterable[str]) -> dict[str, Host]:

@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from cnsmo.model.host import Host
 from cnsmo.model.messages import Problem
 from cnsmo.model.reading import read
-from cnsmo.model.resource import View, joined, member_kind
+from cnsmo.model.resource import AGENT, HOST, Row, View, joined, member_kind
 from cnsmo.model.suggest import did_you_mean
 from cnsmo.services.options import NoOptions
 
@@ -269,6 +269,17 @@ class NetworkService(abc.ABC):
         Asked of every service, over the hosts that a changed instance of any service concerns.
         """
         return []
+
+    def moved_by(self, row: Row, before: Row | None) -> bool:
+        """Whether hosts shall hear of a changed row at once, because this service computes
+        something from it that they need; pure. What is not urgent may wait half a second for
+        company. Core side; of rows that are not its own it is heard where it is declared.
+
+        before: the live row that it replaces.
+        """
+        if row.kind == AGENT:
+            return row.gone != (before is not None and before.gone)
+        return row.kind == HOST or row.kind.partition(".")[0] == self.name
 
     @abc.abstractmethod
     def compile(self, view: View, host: str) -> Mapping[str, Desired]:

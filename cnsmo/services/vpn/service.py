@@ -14,7 +14,7 @@ from cnsmo.model.host import Host
 from cnsmo.model.lifecycle import WORKING, State
 from cnsmo.model.messages import Problem
 from cnsmo.model.reading import read
-from cnsmo.model.resource import AGENT, View, joined, member_kind, renewal_kind
+from cnsmo.model.resource import AGENT, HOST, Row, View, joined, member_kind, renewal_kind
 from cnsmo.services import registry
 from cnsmo.services.base import (
     Desired,
@@ -113,6 +113,11 @@ class VpnService(NetworkService):
                 hosts = frozenset(peer.host for peer in peers)
                 found.append(Listener(f"VPN {name}", *taken, hosts))
         return found
+
+    def moved_by(self, row: Row, before: Row | None) -> bool:
+        newcomer = row.kind == HOST and before is None
+        # Nobody knows a newcomer's address in a VPN before it has announced itself there.
+        return not newcomer and super().moved_by(row, before)
 
     def compile(self, view: View, host: str) -> Mapping[str, Desired]:
         me = view.hosts.get(host)
