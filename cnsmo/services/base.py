@@ -296,8 +296,11 @@ def mistake(key: str, message: str, remedy: str = "") -> PydanticCustomError:
 
 
 def specs(service: NetworkService, view: View) -> dict[str, Any]:
-    """All instances of a service in a view, parsed, by name."""
-    return {row.name: read(service.Spec, row.body) for row in view.rows(service.name)}
+    """All instances of a service in a view, parsed once, by name."""
+    return view.once(
+        (service.name, "specs"),
+        lambda: {row.name: read(service.Spec, row.body) for row in view.rows(service.name)},
+    )
 
 
 def unknown_groups(view: View, path: str, groups: Iterable[str]) -> list[Problem]:
