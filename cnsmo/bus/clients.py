@@ -151,7 +151,7 @@ class OperatorClient(_Client):
 
     * 1.0: deployments, tokens, plan, apply, hosts, services, renew, look.
     * 1.1: rows, from which programs compile what agents compile.
-    * 1.2: adjust.
+    * 1.2: adjust, plan_delete; service_delete refuses what others need.
     """
 
     VERSION = "1.2"
@@ -238,6 +238,13 @@ class OperatorClient(_Client):
                 deployment=deployment, service=service, instance=instance, host=host, body=body,
             )
         )  # fmt: skip
+
+    def plan_delete(self, deployment: str, service: str, instance: str) -> msg.Plan:
+        """What removing a declared instance comes to."""
+        return _as(
+            msg.Plan,
+            self._call("plan_delete", deployment=deployment, service=service, instance=instance),
+        )
 
     def renew(self, deployment: str, service: str, instance: str) -> int:
         """Ask all members of an instance for new keys; the revision that holds it."""

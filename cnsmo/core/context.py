@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from oslo_config import cfg
@@ -16,6 +16,8 @@ from cnsmo.core.hints import Hinter
 from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import EventMessage
 from cnsmo.model.resource import AGENT, HOST, Row
+from cnsmo.services import registry
+from cnsmo.services.base import NetworkService
 from cnsmo.state.identities import Identities
 from cnsmo.state.liveness import Liveness
 from cnsmo.state.store import Store, Written
@@ -53,17 +55,33 @@ class Core:
                 "deployment=%s revision=%d author=%s rows=%d",
                 deployment, done.revision, author, len(done.rows),
             )  # fmt: skip
-            self.hinter.notify(deployment, done.revision, lazy=not any(map(_moves, done.rows)))
+            self.hinter.notify(deployment, done.revision, lazy=not self._moves(deployment, done))
             for row in done.rows:
                 self.announcer.send(event_of(deployment, row))
         return done
 
+    def _moves(self, deployment: str, done: Written[T]) -> bool:
+        """Whether hosts have to do something about what was written, and soon.
 
-def _moves(row: Row) -> bool:
-    """Whether hosts have to do something about a changed row, and soon."""
-    if row.kind == AGENT:
-        return not row.deleted and State(row.body["state"]) is State.DOWN
-    return row.kind != HOST or row.deleted
+        The services say so. What they say of hosts and agents counts where they are declared.
+        """
+        movers = {
+            service.name: any(_moves(service, row, done) for row in done.rows)
+            for service in registry.services().values()
+        }
+        moved = {name for name, moves in movers.items() if moves}
+        if any(row.kind.partition(".")[0] in moved for row in done.rows):
+            return True
+        return bool(moved) and self.store.has_any(deployment, moved)
+
+
+def _moves(service: NetworkService, row: Row, done: Written[Any]) -> bool:
+    """What a service says of a row; when it cannot say, hosts rather look too early."""
+    try:
+        return service.moved_by(row, done.replaced.get((row.kind, row.name)))
+    except Exception:  # of a plugin; what was written is written
+        LOG.exception("%s: moved_by %s %s", service.name, row.kind, row.name)
+        return True
 
 
 def event_of(deployment: str, row: Row) -> EventMessage:

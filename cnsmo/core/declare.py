@@ -13,7 +13,7 @@ from cnsmo.core import specs
 from cnsmo.core.context import Core
 from cnsmo.model.document import Document, invalid, parse
 from cnsmo.model.errors import Conflict, InvalidRequest, NotFound
-from cnsmo.model.messages import Effect, Plan, RowChange
+from cnsmo.model.messages import Effect, Plan, Problem, RowChange
 from cnsmo.model.reading import read
 from cnsmo.model.resource import (
     AGENT,
@@ -80,14 +80,27 @@ class Declare:
 
         :return: the revision that holds it.
         :raises NotFound: when it is not declared.
+        :raises Conflict: when something else that is declared needs it.
         """
-        registry.service(service)
+        found = self._core.store.deployment(deployment)
 
         def work(writer: Writer) -> None:
-            if not _remove(writer, service, instance):
-                raise NotFound(f"deployment {deployment!r} declares no {service} {instance!r}")
+            granted = self._core.tokens.groups(found, writer.connection)
+            _plan_delete(writer.view(kinds(), granted), service, instance)
+            _remove(writer, service, instance)
 
         return self._core.write(deployment, author, work).revision
+
+    def plan_delete(self, deployment: str, service: str, instance: str) -> Plan:
+        """What removing one declared instance comes to; nothing is written.
+
+        :raises NotFound: as delete().
+        :raises Conflict: as delete().
+        """
+        granted = self._core.tokens.groups(self._core.store.deployment(deployment))
+        view = self._core.store.view(deployment, granted=granted)
+        plan, after = _plan_delete(view, service, instance)
+        return plan.model_copy(update={"effects": _effects(view, after, plan)})
 
     def renew(self, deployment: str, service: str, instance: str, author: str) -> int:
         """Ask all members of an instance for new keys: a counter that drivers compare.
@@ -171,15 +184,51 @@ def _plan(document: Document, view: View) -> tuple[Plan, View]:
     wanted, problems = specs.validate(document)
     after = planned(view, wanted)
     if not problems:
-        for service in registry.services().values():
-            problems += [document.located(problem) for problem in service.check(after)]
+        problems = [document.located(problem) for problem in _problems(after)]
     if problems:
         raise invalid(problems)
-    present = {
+    return _changed(view, wanted), after
+
+
+def _plan_delete(view: View, service: str, instance: str) -> tuple[Plan, View]:
+    """The plan without effects, and the view as it would be.
+
+    What was wrong before does not stand in the way: who cleans up goes one step after the other.
+    """
+    registry.service(service)
+    wanted = _present(view)
+    if wanted.pop((service, instance), None) is None:
+        raise NotFound(f"deployment {view.deployment!r} declares no {service} {instance!r}")
+    after = planned(view, wanted)
+    known = {(problem.path, problem.message) for problem in _problems(view)}
+    new = [found for found in _problems(after) if (found.path, found.message) not in known]
+    if new:
+        raise Conflict(
+            f"{service} {instance} of {view.deployment!r} is needed by others:\n"
+            + "".join(f"{problem}\n" for problem in new)
+            + "Delete or change these first; or take all of it out of the document in force "
+            f"('cnsmo-manage deployment export {view.deployment}') and apply that."
+        )
+    return _changed(view, wanted), after
+
+
+def _problems(view: View) -> list[Problem]:
+    """What the services find wrong when they see everything together."""
+    return [problem for each in registry.services().values() for problem in each.check(view)]
+
+
+def _present(view: View) -> dict[tuple[str, str], dict[str, Any]]:
+    """The specs of all declared instances, by service and name."""
+    return {
         (service, row.name): row.body
         for service in registry.services()
         for row in view.rows(service)
     }
+
+
+def _changed(view: View, wanted: dict[tuple[str, str], dict[str, Any]]) -> Plan:
+    """The plan that leads to what is wanted, without effects."""
+    present = _present(view)
     changes = []
     for kind, name in sorted({*wanted, *present}):
         before, spec = present.get((kind, name)), wanted.get((kind, name))
@@ -188,13 +237,12 @@ def _plan(document: Document, view: View) -> tuple[Plan, View]:
             changes.append(
                 RowChange(action=action, kind=kind, name=name, before=before, after=spec)
             )
-    plan = Plan(
-        deployment=document.deployment,
+    return Plan(
+        deployment=view.deployment,
         base_revision=view.revision,
         changes=changes,
         hosts=_touched(view, changes),
     )
-    return plan, after
 
 
 def planned(view: View, wanted: dict[tuple[str, str], dict[str, Any]]) -> View:
@@ -228,10 +276,13 @@ def _touched(view: View, changes: list[RowChange]) -> list[str]:
 
 
 def _effects(before: View, after: View, plan: Plan) -> list[Effect]:
-    """What services say of their changes; hosts of which they say the same, together."""
+    """What services say of the changes; hosts of which they say the same, together.
+
+    All of them are asked, of the hosts that a changed instance concerns: a rule of the firewall
+    means something else once a VPN has other members.
+    """
     alike: dict[tuple[str, ...], list[str]] = {}
-    for name in sorted({change.kind for change in plan.changes}):
-        service = registry.service(name)
+    for service in registry.services().values():
         for host in plan.hosts:
             lines = tuple(service.effects(before, after, host))
             if lines:

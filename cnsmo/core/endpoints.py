@@ -185,6 +185,11 @@ class OperatorEndpoints:
         return self._declare.delete(deployment, service, instance, _author(ctxt))
 
     @answers
+    def plan_delete(self, ctxt: Context, deployment: str, service: str, instance: str) -> msg.Plan:
+        """See Declare.plan_delete."""
+        return self._declare.plan_delete(deployment, service, instance)
+
+    @answers
     def renew(self, ctxt: Context, deployment: str, service: str, instance: str) -> int:
         """See Declare.renew."""
         return self._declare.renew(deployment, service, instance, _author(ctxt))

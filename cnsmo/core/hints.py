@@ -19,9 +19,9 @@ class Hinter:
     """Tells the agents of a deployment that there is something new.
 
     The first hint leaves at once; what comes within the interval after it is told by one more at
-    its end. The interval grows with the number of hosts. News that nobody computes anything from
-    (a host joins, an agent is ready) wait a little: most often more is about to follow, and that
-    leaves at once. A lost hint costs one heartbeat.
+    its end. The interval grows with the number of hosts. News that no service
+    needs soon (an agent is ready, a host joins a VPN) wait a little: most often more is about to
+    follow, and that leaves at once. A lost hint costs one heartbeat.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Hinter:
     def notify(self, deployment: str, head: int, lazy: bool = False) -> None:
         """Note that a deployment has a new head; returns at once.
 
-        lazy: nobody computes anything from what is new.
+        lazy: no service needs soon what is new.
         """
         until = time.monotonic() + LAZY_SECONDS if lazy else 0.0
         with self._changed:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from oslo_log import log
@@ -14,6 +13,7 @@ from cnsmo.model import messages as msg
 from cnsmo.model.errors import InvalidRequest, NotAdmitted, NotFound, Removed
 from cnsmo.model.host import HostFacts
 from cnsmo.model.lifecycle import WORKING, State, may_follow
+from cnsmo.model.observation import bounded
 from cnsmo.model.reading import read
 from cnsmo.model.resource import (
     AGENT,
@@ -33,8 +33,6 @@ from cnsmo.state.identities import Identity
 from cnsmo.state.writer import Writer
 
 LOG = log.getLogger(__name__)
-MAX_OBSERVATION = 1_000_000
-"""Characters of an observation that the core stores: some thousand peers of one host."""
 MAX_REVISION = 2**63 - 1
 
 
@@ -140,12 +138,19 @@ class Membership:
         self._core.write(who.deployment, who.host, work)
 
     def report(self, who: Identity, report: msg.AgentReport) -> None:
-        """Note where an agent stands; a transition is a row and an event."""
+        """Note where an agent stands; a transition is a row and an event.
+
+        That always arrives: of an observation that is too large, only the rest is kept.
+        """
         registry.service(report.service)
         if report.state in (State.JOINING, State.DOWN, State.LEFT):
             raise InvalidRequest(f"an agent does not report itself {report.state}")
-        if len(json.dumps(report.observation)) > MAX_OBSERVATION:
-            raise InvalidRequest(f"an observation of more than {MAX_OBSERVATION:,} characters")
+        observation = bounded(report.observation)
+        if observation is not report.observation:
+            LOG.warning(
+                "deployment=%s host=%s service=%s: a part of the observation is too large to keep",
+                who.deployment, who.host, report.service,
+            )  # fmt: skip
 
         def work(writer: Writer) -> None:
             _present(writer, who)
@@ -156,7 +161,7 @@ class Membership:
                 report.service,
                 report.applied_revision,
                 report.state in WORKING,
-                report.observation,
+                observation,
             )
             transition(writer, who.host, report.service, report.state, report.reason, who.id)
 

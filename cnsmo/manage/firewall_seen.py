@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cnsmo.manage import hosts
+from cnsmo.model.observation import LEFT_OUT
 from cnsmo.services.firewall.desired import DEFAULT, SPOOFED, Action, FirewallDesired, Kind
 from cnsmo.services.firewall.drivers.nft_text import elements, ident
 from cnsmo.services.firewall.service import UNIT
@@ -69,6 +70,8 @@ def differences(desired: FirewallDesired | None, found: Mapping[str, Any] | None
         return ["the firewall is still there, though no policy holds here"] if found else []
     if found is None:
         return ["nothing is known of a firewall in the kernel"]
+    if why := found.get(LEFT_OUT):
+        return [f"what the kernel holds is too much to be told: {why}"]
     if refused := found.get("refused"):
         return [f"another ruleset is in force: {refused}"]
     if desired.driver == SILENT:

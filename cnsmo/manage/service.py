@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from cnsmo.manage import changes
 from cnsmo.manage.cells import Moment, Tree
 from cnsmo.manage.command import Command, ListCommand, ShowCommand
 from cnsmo.manage.views import present
@@ -89,7 +90,8 @@ cnsmo-manage service show vpn backbone
 class Delete(Command):
     """Delete one declared instance; its members take it down when they learn of it.
 
-    To change it instead, change the document and 'apply' it.
+    What something else that is declared needs (a VPN that a rule names) is not deleted; the message
+    says by what it is needed. To change an instance instead, change the document and 'apply' it.
     """
 
     in_deployment = True
@@ -109,6 +111,8 @@ cnsmo-manage service delete vpn backbone
         service, instance = parsed_args.service, parsed_args.instance
         if parsed_args.dry_run:
             find(client, name, service, instance)
+            for line in changes.told(client.plan_delete(name, service, instance), self.style):
+                self.say(line)
             members = client.member_list(name, service, instance)
             listed = f" from {', '.join(members)}" if members else ", which has no members"
             self.dry(f"delete {service} {instance} of {name}{listed}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,6 +15,7 @@ from cnsmo.model.lifecycle import GONE
 from cnsmo.model.names import ALL
 from cnsmo.model.reading import read
 
+T = TypeVar("T")
 HOST = "host"
 """Kind of the rows that the core writes about hosts; their name is the host's."""
 AGENT = "agent"
@@ -67,6 +68,11 @@ class Row(BaseModel):
         """The host that a row of the kind HOST is about; parsed once, whatever views it is in."""
         return read(Host, {**self.body, "name": self.name})
 
+    @property
+    def gone(self) -> bool:
+        """Whether a row of the kind AGENT says that nobody should wait for the agent."""
+        return not self.deleted and self.body["state"] in GONE
+
 
 class Changes(BaseModel):
     """The answer to "what changed since R": the latest version of each row, and tombstones.
@@ -101,6 +107,7 @@ class View:
             (self._dead if row.deleted else self._live).setdefault(row.kind, {})[row.name] = row
         self._granted = frozenset(granted)
         self._hosts: dict[str, Host] | None = None
+        self._made: dict[Hashable, Any] = {}
 
     def get(self, kind: str, name: str) -> Row | None:
         """The live row of that kind and name, if there is one."""
@@ -135,13 +142,23 @@ class View:
         there: dict[str, bool] = {}
         for row in self.rows(AGENT):
             host = row.name.partition("/")[0]
-            there[host] = there.get(host, False) or row.body["state"] not in GONE
+            there[host] = there.get(host, False) or not row.gone
         return frozenset(host for host, alive in there.items() if not alive)
 
     def in_groups(self, groups: Iterable[str]) -> dict[str, Host]:
         """Hosts that belong to at least one of the groups; ``all`` is every host."""
         wanted = frozenset(groups)
         return {name: host for name, host in self.hosts.items() if host.within(wanted)}
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What make() gives, made the first time and kept as long as the view; nobody changes it.
+
+        For what is the same for all hosts, and would else be made for each of them anew. key: its
+        first part is who makes it, as a service's name.
+        """
+        if key not in self._made:
+            self._made[key] = make()
+        return cast("T", self._made[key])
 
     def members(self, service: str, instance: str) -> dict[str, Row]:
         """What hosts announced to an instance of a service, by host."""

@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from cnsmo.model.host import Host
 from cnsmo.model.messages import Problem
 from cnsmo.model.reading import read
-from cnsmo.model.resource import View, adjustment_kind, joined, member_kind
+from cnsmo.model.resource import AGENT, HOST, Row, View, adjustment_kind, joined, member_kind
 from cnsmo.model.suggest import did_you_mean
 from cnsmo.services.options import NoOptions
 
@@ -273,8 +273,22 @@ class NetworkService(abc.ABC):
         return []
 
     def effects(self, before: View, after: View, host: str) -> list[str]:
-        """What a plan comes to on a host, one line each, for its operator; pure."""
+        """What a plan comes to on a host, one line each, for its operator; pure.
+
+        Asked of every service, over the hosts that a changed instance of any service concerns.
+        """
         return []
+
+    def moved_by(self, row: Row, before: Row | None) -> bool:
+        """Whether hosts shall hear of a changed row at once, because this service computes
+        something from it that they need; pure. What is not urgent may wait half a second for
+        company. Core side; of rows that are not its own it is heard where it is declared.
+
+        before: the live row that it replaces.
+        """
+        if row.kind == AGENT:
+            return row.gone != (before is not None and before.gone)
+        return row.kind == HOST or row.kind.partition(".")[0] == self.name
 
     @abc.abstractmethod
     def compile(self, view: View, host: str) -> Mapping[str, Desired]:
@@ -291,8 +305,11 @@ def mistake(key: str, message: str, remedy: str = "") -> PydanticCustomError:
 
 
 def specs(service: NetworkService, view: View) -> dict[str, Any]:
-    """All instances of a service in a view, parsed, by name."""
-    return {row.name: read(service.Spec, row.body) for row in view.rows(service.name)}
+    """All instances of a service in a view, parsed once, by name."""
+    return view.once(
+        (service.name, "specs"),
+        lambda: {row.name: read(service.Spec, row.body) for row in view.rows(service.name)},
+    )
 
 
 def adjustments(service: NetworkService, view: View, instance: str) -> dict[str, Any]:

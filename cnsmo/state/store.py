@@ -15,7 +15,7 @@ import contextlib
 import dataclasses
 import datetime
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Generic, TypeVar
 
 import sqlalchemy as sa
@@ -46,11 +46,12 @@ class Deployment:
 
 @dataclasses.dataclass(frozen=True)
 class Written(Generic[T]):
-    """What a write left behind."""
+    """What a write left behind. ``replaced``: what was there before, by kind and name."""
 
     value: T
     revision: int
     rows: list[Row]
+    replaced: Mapping[tuple[str, str], Row]
 
 
 class Store:
@@ -158,6 +159,21 @@ class Store:
             body = connection.execute(query).scalar_one_or_none()
         return body["state"] if body else None
 
+    def has_any(self, name: str, kinds: Collection[str]) -> bool:
+        """Whether there is a live row of one of these kinds."""
+        query = (
+            sa.select(RESOURCES.c.name)
+            .join(DEPLOYMENTS, RESOURCES.c.deployment_id == DEPLOYMENTS.c.id)
+            .where(
+                DEPLOYMENTS.c.name == name,
+                RESOURCES.c.kind.in_(kinds),
+                RESOURCES.c.deleted.is_(False),
+            )
+            .limit(1)
+        )
+        with transaction(self.engine) as connection:
+            return connection.execute(query).first() is not None
+
     def view(
         self, name: str, kinds: Collection[str] | None = None, granted: Iterable[str] = ()
     ) -> View:
@@ -184,7 +200,7 @@ class Store:
                 writer = _lock(connection, name, author)
                 value = work(writer)
                 rows = writer.changed
-                return Written(value, writer.flush(), rows)
+                return Written(value, writer.flush(), rows, writer.replaced)
 
         done: Written[T] = attempt()
         return done

@@ -38,6 +38,7 @@ class Writer:
         self._rows: dict[tuple[str, str], Row | None] = {}
         self._loaded: set[str] = set()
         self._changed: dict[tuple[str, str], Row] = {}
+        self._replaced: dict[tuple[str, str], Row] = {}
         self._fresh: set[tuple[str, str]] = set()
 
     @property
@@ -49,6 +50,11 @@ class Writer:
     def changed(self) -> list[Row]:
         """What this write changes, so far."""
         return [row.model_copy(update={"revision": self.revision}) for row in self._effective()]
+
+    @property
+    def replaced(self) -> dict[tuple[str, str], Row]:
+        """The live rows that this write changes or deletes, as they were, by kind and name."""
+        return dict(self._replaced)
 
     def get(self, kind: str, name: str) -> Row | None:
         """The live row of that kind and name."""
@@ -120,8 +126,11 @@ class Writer:
 
     def _set(self, kind: str, name: str, body: dict[str, Any], owner: str, deleted: bool) -> None:
         key = (kind, name)
-        if self._row(kind, name) is None:
+        before = self._row(kind, name)
+        if before is None:
             self._fresh.add(key)
+        elif not before.deleted and key not in self._changed:
+            self._replaced[key] = before
         row = Row(
             kind=kind,
             name=name,

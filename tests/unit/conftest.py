@@ -24,6 +24,8 @@ class Told:
     def __init__(self) -> None:
         self.events: list[EventMessage] = []
         self.hints: list[tuple[str, int]] = []
+        self.urgent: list[bool] = []
+        """Of each hint: whether it may not wait."""
         self.parted: list[tuple[str, int]] = []
 
     def send(self, event: EventMessage) -> None:
@@ -33,6 +35,7 @@ class Told:
     def notify(self, deployment: str, head: int, lazy: bool = False) -> None:
         """As Hinter."""
         self.hints.append((deployment, head))
+        self.urgent.append(not lazy)
 
     def part(self, ident: str, head: int) -> None:
         """As Hinter."""

@@ -117,6 +117,15 @@ def test_a_service_of_another_package_goes_all_the_way(
     eventually(lambda: not any(book.parent.exists() for book in books))
 
 
+def test_all_is_every_host(operator: OperatorClient, agent: Callable[..., Path]) -> None:
+    books = [agent("web1", "web"), agent("db1", "db")]
+    eventually(lambda: len(operator.host_list("shop")) == 2)
+    for members in ("{members: [all]}", "{members: all}", "{}"):
+        plan = operator.apply(f"deployment: shop\nphonebook: {{office: {members}}}\n")
+        assert plan.hosts == (["db1", "web1"] if members == "{members: [all]}" else [])
+    eventually(lambda: [names(book) for book in books] == [["db1", "web1"]] * 2)
+
+
 def test_its_mistakes_are_told_as_those_of_any_service(operator: OperatorClient) -> None:
     with pytest.raises(InvalidDocument, match=r"line 2: phonebook\.office\.members: no host is in"):
         operator.plan(BOOK)
@@ -161,6 +170,11 @@ class TestDriver:
     def test_announcing_is_stable(self) -> None:
         unit = Unit("office", "noop")
         assert self.driver.announce(unit) == self.driver.announce(unit)
+
+    def test_what_cannot_be_removed_is_told(self) -> None:
+        self.directory.write_text("a file where the directory should be")
+        with pytest.raises(DriverError, match="cannot be deleted"):
+            self.driver.remove()
 
     def test_removing_leaves_nothing(self) -> None:
         self.driver.apply(self.desired)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 from cnsmo.model.host import Host
 from cnsmo.model.names import IPAddress
@@ -36,6 +36,22 @@ def call_address(caller: Host, callee: Host) -> IPAddress | None:
 def direct(one: Host, other: Host) -> bool:
     """Whether at least one of the two can call the other."""
     return call_address(one, other) is not None or call_address(other, one) is not None
+
+
+def standing(host: Host) -> Hashable:
+    """All that direct() looks at: hosts with the same reach the same, and are reached by them."""
+    near = frozenset(
+        (
+            interface.version,
+            interface.ip.is_link_local,
+            None if interface.network.prefixlen == interface.max_prefixlen else interface.network,
+        )
+        for interface in host.interfaces
+    )
+    public = frozenset(
+        (address.version, address.is_link_local) for address in host.public_addresses
+    )
+    return host.site, host.behind_nat, near, public
 
 
 def endpoint(address: IPAddress | None, port: int) -> str | None:

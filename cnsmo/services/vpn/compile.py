@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 from cnsmo.model.host import Host
 from cnsmo.model.lifecycle import GONE, State
 from cnsmo.model.reading import read
 from cnsmo.model.resource import AGENT, View, joined
-from cnsmo.services.kit.paths import call_address, direct, endpoint, inner_mtu, single
+from cnsmo.services.kit.paths import call_address, direct, endpoint, inner_mtu, single, standing
 from cnsmo.services.vpn.admit import usable
 from cnsmo.services.vpn.desired import Peer, VpnDesired
 from cnsmo.services.vpn.spec import Topology, VpnMember, VpnSpec
@@ -25,7 +26,7 @@ def compile_vpn(view: View, name: str, spec: VpnSpec, host: str) -> VpnDesired |
     """
     if host not in view.hosts or not belongs(spec, view.hosts[host]):
         return None
-    scene = _Scene.of(view, name, spec)
+    scene = _scene(view, name, spec)
     own = scene.members.get(host)
     links = _hub_links(scene, host) if spec.topology is Topology.HUB else _mesh_links(scene, host)
     gateway_for = tuple(sorted(route.subnet for route in spec.routes if route.via == host))
@@ -48,6 +49,22 @@ def compile_vpn(view: View, name: str, spec: VpnSpec, host: str) -> VpnDesired |
     )
 
 
+def peer_hosts(view: View, name: str, spec: VpnSpec, host: str) -> frozenset[str]:
+    """Names of a member's peers, without all that compile_vpn() works out for each."""
+    scene = _scene(view, name, spec)
+    if spec.topology is Topology.HUB and host not in scene.hubs:
+        return frozenset(scene.hubs)
+    # In a mesh, a relay is among those that are called directly.
+    everybody = frozenset(scene.members)
+    found = everybody if spec.topology is Topology.HUB else scene.within_reach(host)
+    return found - {host}
+
+
+def addresses(view: View, name: str, spec: VpnSpec) -> Mapping[str, tuple[str, ...]]:
+    """The addresses of all members of a VPN that have their place, by host."""
+    return _scene(view, name, spec).addresses
+
+
 def belongs(spec: VpnSpec, host: Host) -> bool:
     """Whether a host is a member: by the members' groups, or as a hub or relay."""
     return host.within(group for group in (*spec.members, spec.hub, spec.relay) if group)
@@ -63,6 +80,11 @@ def fits(spec: VpnSpec, member: VpnMember) -> bool:
     )
 
 
+def _scene(view: View, name: str, spec: VpnSpec) -> _Scene:
+    """The scene of a VPN that a view holds; the same for all hosts."""
+    return view.once(("vpn", "scene", name), lambda: _Scene.of(view, name, spec))
+
+
 @dataclasses.dataclass(frozen=True)
 class _Scene:
     """What both topologies look at: the members that have a place, and who passes packets on."""
@@ -72,6 +94,39 @@ class _Scene:
     members: Mapping[str, VpnMember]
     hubs: tuple[str, ...]
     relays: tuple[str, ...]
+
+    @functools.cached_property
+    def addresses(self) -> Mapping[str, tuple[str, ...]]:
+        """The members' addresses."""
+        return {host: member.addresses for host, member in self.members.items()}
+
+    def within_reach(self, host: str) -> frozenset[str]:
+        """The members that a host can call, or that can call it; itself may be among them.
+
+        Asked once for all hosts that stand alike, most often a site's: in a mesh of all, asking
+        for each pair is most of the work.
+        """
+        me = self.hosts[host]
+        key = standing(me)
+        if key not in self._reached:
+            self._reached[key] = frozenset(
+                other
+                for others in self._alike.values()
+                if direct(me, self.hosts[others[0]])
+                for other in others
+            )
+        return self._reached[key]
+
+    @functools.cached_property
+    def _reached(self) -> dict[Hashable, frozenset[str]]:
+        return {}
+
+    @functools.cached_property
+    def _alike(self) -> dict[Hashable, list[str]]:
+        found: dict[Hashable, list[str]] = {}
+        for host in self.members:
+            found.setdefault(standing(self.hosts[host]), []).append(host)
+        return found
 
     @classmethod
     def of(cls, view: View, name: str, spec: VpnSpec) -> _Scene:

@@ -14,7 +14,7 @@ from cnsmo.model.host import Host
 from cnsmo.model.lifecycle import WORKING, State
 from cnsmo.model.messages import Problem
 from cnsmo.model.reading import read
-from cnsmo.model.resource import AGENT, View, joined, member_kind, renewal_kind
+from cnsmo.model.resource import AGENT, HOST, Row, View, joined, member_kind, renewal_kind
 from cnsmo.services import registry
 from cnsmo.services.base import (
     Desired,
@@ -29,8 +29,7 @@ from cnsmo.services.base import (
 from cnsmo.services.kit.link import interface_name
 from cnsmo.services.options import option_problems
 from cnsmo.services.vpn.admit import allocate
-from cnsmo.services.vpn.compile import belongs, compile_vpn, fits
-from cnsmo.services.vpn.desired import VpnDesired
+from cnsmo.services.vpn.compile import addresses, belongs, compile_vpn, fits, peer_hosts
 from cnsmo.services.vpn.driver import VpnDriver
 from cnsmo.services.vpn.spec import VpnAnnouncement, VpnMember, VpnSpec
 
@@ -97,7 +96,7 @@ class VpnService(NetworkService):
             Segment(
                 name=name,
                 interface=interface_name(name),
-                members=_addresses(view, name, spec),
+                members=addresses(view, name, spec),
                 networks=spec.cidr,
             )
             for name, spec in specs(self, view).items()
@@ -105,14 +104,19 @@ class VpnService(NetworkService):
         ]
 
     def listens(self, view: View, host: str) -> list[Listener]:
+        me = view.hosts.get(host)
         found = []
-        for name, desired in self.compile(view, host).items():
-            spec, peers = specs(self, view)[name], cast("VpnDesired", desired).peers
+        for name, spec in specs(self, view).items():
             taken = _driver(spec).listens(spec.listen_port, spec.driver_options)
-            if taken is not None:
-                hosts = frozenset(peer.host for peer in peers)
+            if taken is not None and me is not None and belongs(spec, me):
+                hosts = peer_hosts(view, name, spec, host)
                 found.append(Listener(f"VPN {name}", *taken, hosts=hosts))
         return found
+
+    def moved_by(self, row: Row, before: Row | None) -> bool:
+        newcomer = row.kind == HOST and before is None
+        # Nobody knows a newcomer's address in a VPN before it has announced itself there.
+        return not newcomer and super().moved_by(row, before)
 
     def compile(self, view: View, host: str) -> Mapping[str, Desired]:
         me = view.hosts.get(host)
@@ -124,16 +128,6 @@ class VpnService(NetworkService):
             if belongs(spec, me)
         }
         return {name: desired for name, desired in made.items() if desired is not None}
-
-
-def _addresses(view: View, name: str, spec: VpnSpec) -> dict[str, tuple[str, ...]]:
-    """The addresses of all members of a VPN that have their place."""
-    return {
-        host: tuple(row.body["addresses"])
-        for host, row in view.members("vpn", name).items()
-        if host in view.hosts and belongs(spec, view.hosts[host])
-        if fits(spec, read(VpnMember, row.body))
-    }
 
 
 def _refuse_anothers_key(view: View, instance: str, host: str, announced: BaseModel) -> None:

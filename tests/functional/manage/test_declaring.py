@@ -185,6 +185,24 @@ def test_services(person, puppet):
     assert "no service 'nix' is installed" in person.fails(2, "service delete nix nix")
 
 
+def test_what_others_need_is_not_deleted(person):
+    rule = "{from: all, protocol: tcp, ports: [22], via: backbone}"
+    gate = f"firewall: {{gate: {{driver: noop, inbound: [{rule}]}}}}\n"
+    person.does("deployment create lab")
+    person.does("apply -", stdin=DOCUMENT + gate)
+    for command in ("service delete vpn backbone", "service delete vpn backbone --dry-run"):
+        said = person.fails(5, command)
+        assert "vpn backbone of 'lab' is needed by others" in said
+        assert "firewall.gate.inbound.0.via: no VPN 'backbone' is declared" in said
+        assert "cnsmo-manage deployment export lab" in said
+    person.does("service show vpn backbone")
+    person.does("service delete firewall gate")
+    said = person.does("service delete vpn backbone --dry-run").out
+    assert "- vpn backbone" in said
+    assert "Dry run: would delete vpn backbone of lab" in said
+    person.does("service delete vpn backbone")
+
+
 def test_apply_waits_until_it_is_in_force_everywhere(person, hosts):
     hosts("web1", "web2", "web3")
     file = person.writes(DOCUMENT)

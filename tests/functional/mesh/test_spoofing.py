@@ -98,7 +98,7 @@ class Crime:
         return sum(
             expression["counter"]["packets"]
             for rule in rules
-            if rule.get("comment") == "inbound/spoofed"
+            if rule.get("comment") == "always/anti-spoofing"
             for expression in rule["expr"]
             if "counter" in expression
         )

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import shutil
 import zlib
 from pathlib import Path
 from typing import Any
 
-from cnsmo.model.errors import DriverError
 from cnsmo.services.base import Driver, Observation, Unit
+from cnsmo.services.kit.private_files import read_private, remove_tree, write_private
 from cnsmo_sample.service import PhonebookDesired
 
 
@@ -27,32 +26,25 @@ class FileDriver(Driver[PhonebookDesired]):
 
     def apply(self, desired: PhonebookDesired) -> list[str]:
         """Write the file, when it is not as desired."""
-        if self._present() == _text(desired):
+        if read_private(self._file) == _text(desired):
             return []
-        try:
-            self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            draft = self._file.with_suffix(".new")
-            draft.write_text(_text(desired))
-            draft.replace(self._file)  # whole or not at all: the previous one works until then
-        except OSError as exc:
-            raise DriverError(f"{self._file}: {exc.strerror}") from exc
+        # Whole or not at all: the previous one works until then.
+        write_private(self._file, _text(desired))
         return [f"wrote {len(desired.numbers)} numbers"]
 
     def observe(self, desired: PhonebookDesired) -> Observation:
         """Compare what is there with what shall be."""
-        drift = () if self._present() == _text(desired) else (f"{self._file} is not as written",)
+        same = read_private(self._file) == _text(desired)
+        drift = () if same else (f"{self._file} is not as written",)
         return Observation(drift=drift, detail={"numbers": len(desired.numbers)})
 
     def remove(self) -> None:
-        """Leave nothing behind."""
-        shutil.rmtree(self.state_dir, ignore_errors=True)
+        """Leave nothing behind, and say so where that cannot be done."""
+        remove_tree(self.state_dir)
 
     @property
     def _file(self) -> Path:
         return self.state_dir / "phonebook.txt"
-
-    def _present(self) -> str | None:
-        return self._file.read_text() if self._file.exists() else None
 
 
 def _text(desired: PhonebookDesired) -> str:

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cnsmo.model.host import Host
 from cnsmo.model.messages import Problem
-from cnsmo.model.names import Label
+from cnsmo.model.names import ALL, Label
 from cnsmo.model.resource import View, joined, member_kind
 from cnsmo.services.base import Desired, NetworkService, Unit, specs, unknown_groups
+from cnsmo.services.words import Groups
 
 
 class PhonebookSpec(BaseModel):
@@ -21,7 +22,7 @@ class PhonebookSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    members: tuple[Label, ...] = Field(default=(), description="Groups; empty: all hosts.")
+    members: Groups = Field(default=(ALL,), min_length=1, description="Groups that are in it.")
     driver: Label = Field(default="noop", description="How it is done.")
 
 
@@ -57,8 +58,7 @@ class PhonebookService(NetworkService):
 
     def concerns(self, instance: str, spec: BaseModel, host: Host) -> bool:
         """A host is concerned when it is in one of the groups."""
-        assert isinstance(spec, PhonebookSpec)
-        return not spec.members or bool(host.groups & set(spec.members))
+        return isinstance(spec, PhonebookSpec) and host.within(spec.members)
 
     def units(self, view: View, host: str) -> list[Unit]:
         """One unit per phonebook that this host is in."""

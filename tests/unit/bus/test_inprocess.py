@@ -60,6 +60,7 @@ def test_every_call_of_operators_finds_its_way(operator: OperatorClient) -> None
     assert operator.rows("shop").snapshot
     operator.look("shop")
     assert operator.deployment_export("shop").startswith("deployment: shop\n")
+    assert operator.plan_delete("shop", "vpn", "backbone").changes[0].action == "remove"
     assert operator.service_delete("shop", "vpn", "backbone") == 3
     operator.deployment_delete("shop")
     assert operator.deployment_list() == []

@@ -19,6 +19,8 @@ TWO = HEAD + (
     "  backbone: {cidr: 10.66.0.0/16, driver: noop, mtu: 1400}\n"
     "  inner: {cidr: fd77::/64, driver: noop, listen_port: 51821, members: [web]}\n"
 )
+RULE = "{from: all, protocol: tcp, ports: [22], via: backbone}"
+GUARDED = TWO + f"firewall: {{perimeter: {{driver: noop, inbound: [{RULE}]}}}}\n"
 OFFER = {"service": "vpn", "instance": "backbone", "body": {"driver": "noop"}}
 
 
@@ -189,6 +191,62 @@ def test_a_single_instance_can_be_deleted(declare: Declare, core: Core) -> None:
         match="no service 'dns' is installed; there are: firewall, loadbalancer, vpn",
     ):
         declare.delete("shop", "dns", "inner", "anna")
+
+
+def test_nothing_is_deleted_that_others_need(declare: Declare, core: Core) -> None:
+    declare.apply(GUARDED, "anna", None)
+    before = head(core)
+    for attempt in (
+        lambda: declare.delete("shop", "vpn", "backbone", "anna"),
+        lambda: declare.plan_delete("shop", "vpn", "backbone"),
+    ):
+        with pytest.raises(Conflict) as caught:
+            attempt()
+        assert str(caught.value) == (
+            "vpn backbone of 'shop' is needed by others:\n"
+            "firewall.perimeter.inbound.0.via: no VPN 'backbone' is declared (known: inner)\n"
+            "Delete or change these first; or take all of it out of the document in force "
+            "('cnsmo-manage deployment export shop') and apply that."
+        )
+    assert head(core) == before
+    declare.delete("shop", "firewall", "perimeter", "anna")
+    declare.delete("shop", "vpn", "backbone", "anna")
+    assert declare.plan(declare.export("shop")).changes == []
+
+
+def test_what_was_wrong_before_stands_in_the_way_of_no_deletion(
+    declare: Declare, core: Core, operator: Operator
+) -> None:
+    declare.apply(TWO, "anna", None)
+    (token,) = [row["id"] for row in operator.token_list(deployment="shop") if row["groups"]]
+    operator.token_revoke(deployment="shop", ident=token)
+    operator.host_remove(deployment="shop", host="web1")
+    with pytest.raises(InvalidDocument, match="no host is in the group 'web'"):
+        declare.plan(declare.export("shop"))
+    declare.delete("shop", "vpn", "backbone", "anna")
+    assert [row.name for row in core.store.view("shop").rows("vpn")] == ["inner"]
+
+
+def test_a_deletion_can_be_planned(declare: Declare, core: Core) -> None:
+    declare.apply(TWO, "anna", None)
+    before = head(core)
+    plan = declare.plan_delete("shop", "vpn", "inner")
+    (change,) = plan.changes
+    assert (change.action, change.kind, change.name) == ("remove", "vpn", "inner")
+    assert (plan.hosts, plan.base_revision, head(core)) == (["web1"], before, before)
+    with pytest.raises(NotFound, match="deployment 'shop' declares no vpn 'outer'"):
+        declare.plan_delete("shop", "vpn", "outer")
+
+
+def test_every_service_says_what_a_change_comes_to(declare: Declare, operator: Operator) -> None:
+    declare.apply(GUARDED, "anna", None)
+    plan = declare.plan(GUARDED.replace("mtu: 1400", "mtu: 1400, members: [web]"))
+    assert [(change.kind, change.name) for change in plan.changes] == [("vpn", "backbone")]
+    (effect,) = plan.effects
+    assert effect.hosts == ["db1"]
+    assert effect.lines == [
+        "closes tcp/22 from all via backbone (perimeter/inbound/1 goes: accept)"
+    ]
 
 
 def test_a_renewal_counts_up(declare: Declare, core: Core) -> None:

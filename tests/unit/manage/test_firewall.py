@@ -86,6 +86,14 @@ def test_rules_find_their_actions_whatever_their_length() -> None:
     assert {each.action for each in firewall_seen.counted(found, None)} == {None, Action.DROP}
 
 
+def test_what_was_left_out_of_an_observation_is_not_missing_in_the_kernel() -> None:
+    desired = compiled(deployment(policy(driver="nftables")), "db1")
+    found = {"left_out": "2,000,000 characters"}
+    assert firewall_seen.differences(desired, found) == [
+        "what the kernel holds is too much to be told: 2,000,000 characters"
+    ]
+
+
 def test_differences_that_are_of_the_whole_are_one_line() -> None:
     desired = compiled(deployment(policy(driver="nftables")), "db1")
     assert firewall_seen.differences(None, None) == firewall_seen.differences(None, {}) == []

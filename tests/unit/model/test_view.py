@@ -78,3 +78,12 @@ def test_errors_that_scripts_tell_apart_have_exit_codes_of_their_own(
     kind: type[errors.CnsmoError],
 ) -> None:
     assert kind.exit_code not in (0, 1, 2)
+
+
+def test_what_is_made_once_is_kept_as_long_as_the_view() -> None:
+    made: list[int] = []
+    view, other = View("shop", 7, ROWS), View("shop", 8, ROWS)
+    for asked in (view, view, other):
+        assert asked.once(("vpn", "scene"), lambda: made.append(1) or len(made)) == len(made)
+    assert view.once(("vpn", "nothing"), lambda: None) is None
+    assert len(made) == 2

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cnsmo.model.names import IPAddress
 from cnsmo.model.resource import Row
+from cnsmo.services.vpn.compile import peer_hosts
 from cnsmo.services.vpn.desired import Peer, VpnDesired
 from tests.unit.services.vpn.scenes import VPN, deployments, view
 
@@ -175,3 +176,16 @@ def test_a_host_that_is_no_member_gets_nothing(rows: list[Row]) -> None:
         belongs = VPN.concerns("backbone", spec, known)
         assert (name in hosts) == belongs
         assert bool(VPN.units(scene, name)) == belongs
+
+
+@many
+@given(rows=deployments(), data=st.data())
+def test_who_the_peers_are_can_be_asked_alone(rows: list[Row], data: st.DataObject) -> None:
+    members = [row for row in rows if row.kind == "vpn.member"]
+    late = data.draw(st.sampled_from([None, *members]))
+    rows = [row for row in rows if row is not late]
+    scene = view(rows)
+    spec = VPN.Spec.model_validate(scene.get("vpn", "backbone").body)
+    for name, desired in compiled(rows).items():
+        peers = {peer.host for peer in desired.peers}
+        assert peer_hosts(scene, "backbone", spec, name) == peers
