@@ -23,7 +23,7 @@ def test_the_vpn_is_found_with_its_drivers() -> None:
 
 def test_an_unknown_service_is_named_beside_the_known_ones() -> None:
     with pytest.raises(
-        InvalidRequest, match=r"^no service 'd\\xe4s' is installed; there are: firewall, vpn$"
+        InvalidRequest, match=r"^no service 'd\\xe4s' is installed; there are: firewall, loadbalancer, vpn$"
     ):
         registry.service("d\u00e4s")
 
