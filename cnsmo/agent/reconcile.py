@@ -9,6 +9,7 @@ from typing import Any
 
 from oslo_log import log
 
+from cnsmo.agent.failures import Failures, unforeseen
 from cnsmo.agent.identity import StateDir
 from cnsmo.agent.wakeup import Backoff
 from cnsmo.model.errors import CnsmoError, Denied, Removed, Unavailable
@@ -22,6 +23,12 @@ from cnsmo.services.base import Desired, Driver, NetworkService, Observation, Sy
 LOG = log.getLogger(__name__)
 Announce = Callable[[Announcement], int]
 Withdraw = Callable[[str, str], None]
+Reach = Callable[[], None]
+"""Reaches the core over a new connection, or raises a CnsmoError."""
+CORES_TROUBLE = (Unavailable, Removed, Denied)
+"""What no unit is to blame for."""
+TRIAL_SECONDS = 1.0
+"""How soon the core is tried again while a change is on trial."""
 TROUBLE_SECONDS, LONGEST_TROUBLE_SECONDS = 2.0, 60.0
 """After a failure: how soon it is tried again, at first and at last."""
 
@@ -62,6 +69,7 @@ class ServiceAgent:
         self._system = system
         self._state_dir = state_dir
         self._label = label
+        self._where = f"{label} {service.name}"
         self._drivers: dict[tuple[str, str], Driver[Any]] = {}
         self._applied: dict[str, Desired] = {}
         self._repaired: list[str] = []
@@ -76,29 +84,21 @@ class ServiceAgent:
 
         :raises Unavailable: when the core does not answer.
         """
-        told = Announced()
         if self.service.Announcement is None:
-            return told
+            return Announced()
         try:
             units = {unit.name: unit for unit in self.service.units(view, host)}
         except Exception as exc:  # of a plugin; the other services shall not suffer
-            LOG.exception("%s %s", self._label, self.service.name)
-            return Announced(refused=[_unforeseen(exc)])
-        for unit in units.values():
-            try:
-                revision = self._announce(view, host, unit, confirmed, announce)
-            except (Unavailable, Removed, Denied):
-                raise
-            except CnsmoError as exc:
-                told.refused.append(f"{unit.name}: {exc}")
-            except Exception as exc:  # of a driver; the other units shall not suffer
-                LOG.exception("%s %s %s", self._label, self.service.name, unit.name)
-                told.refused.append(f"{unit.name}: {_unforeseen(exc)}")
-            else:
-                told.revision = max(told.revision, revision)
-        for name in self._owned(view, host) - set(units):
-            withdraw(self.service.name, name)
-        return told
+            LOG.exception("%s", self._where)
+            return Announced(refused=[unforeseen(exc)])
+        newest, failures = 0, Failures(self._where)
+        for name, unit in units.items():
+            with failures.of(name, through=CORES_TROUBLE):
+                newest = max(newest, self._announce(view, host, unit, confirmed, announce))
+        for name in sorted(self._owned(view, host) - set(units)):
+            with failures.of(name, "cannot be withdrawn: ", through=CORES_TROUBLE):
+                withdraw(self.service.name, name)
+        return Announced(newest, failures.lines)
 
     def _announce(
         self, view: View, host: str, unit: Unit, confirmed: int, announce: Announce
@@ -131,53 +131,60 @@ class ServiceAgent:
         }
 
     def reconcile(
-        self, view: View, host: str, problems: list[str], thorough: bool = True
+        self,
+        view: View,
+        host: str,
+        problems: list[str],
+        thorough: bool = True,
+        reach: Reach | None = None,
     ) -> Outcome:
         """Compile, apply what differs, observe, and say where that leaves us.
 
         problems: what already went wrong on the way (announcements that were refused). thorough:
         look at what is really there, even when nothing else is desired than the last time.
+        reach: asked when something is on trial; None where the core is not asked now.
         """
         try:
             desired = self.service.compile(view, host)
             units = {(unit.name, unit.driver) for unit in self.service.units(view, host)}
         except Exception as exc:  # of a plugin; the other services shall not suffer
-            LOG.exception("%s %s", self._label, self.service.name)
-            return Outcome(State.ERROR, _unforeseen(exc), {}, applied=False)
+            LOG.exception("%s", self._where)
+            return Outcome(State.ERROR, unforeseen(exc), {}, applied=False)
         situation = (desired, units, problems)
         if not thorough and self._last is not None and self._settled == situation:
             return self._last
-        outcome = self._reconcile(desired, units, problems)
+        outcome = self._reconcile(desired, units, problems, reach)
         calm = outcome.applied and outcome.again is None and not outcome.repaired
         self._settled, self._last = situation, outcome if calm else None
         return outcome
 
     def _reconcile(
-        self, desired: Mapping[str, Desired], units: set[tuple[str, str]], problems: list[str]
+        self,
+        desired: Mapping[str, Desired],
+        units: set[tuple[str, str]],
+        problems: list[str],
+        reach: Reach | None,
     ) -> Outcome:
         kept = units | {(name, wanted.driver) for name, wanted in desired.items()}
-        failures = list(problems) + self._remove_all_but(kept)
-        doubts: list[str] = []
-        seen: dict[str, Observation] = {}
+        failures = Failures(self._where, [*problems, *self._remove_all_but(kept)])
         placed = {name: wanted for name, wanted in desired.items() if not wanted.waiting}
+        seen: dict[str, Observation] = {}
         for name, wanted in placed.items():
-            try:
+            with failures.of(name):
                 seen[name] = self._converge(name, wanted)
-            except CnsmoError as exc:
-                LOG.warning("%s %s %s: %s", self._label, self.service.name, name, exc)
-                failures.append(f"{name}: {exc}")
-                continue
-            except Exception as exc:
-                LOG.exception("%s %s %s", self._label, self.service.name, name)
-                failures.append(f"{name}: {_unforeseen(exc)}")
-                continue
-            problems_now = (*wanted.problems, *seen[name].problems)
-            doubts += [f"{name}: {problem}" for problem in problems_now]
         waiting = sorted({name for name, _driver in units} - set(placed))
-        state, reason = _standing(failures, doubts, waiting)
+        pending = [f"waiting for a place in {', '.join(waiting)}"] if waiting else []
+        on_trial = self._prove(reach, failures)
+        doubts = [
+            f"{name}: {problem}"
+            for name, found in seen.items()
+            for problem in (*placed[name].problems, *found.problems)
+        ]
+        state, reason = _standing(failures.lines, pending + on_trial, doubts)
         repaired, self._repaired = self._repaired, []
         wishes = [found.again for found in seen.values() if found.again is not None]
-        if failures:
+        wishes += [TRIAL_SECONDS] if on_trial else []
+        if failures.lines:
             wishes.append(self._trouble.pause())
         else:
             self._trouble.reset()
@@ -185,7 +192,7 @@ class ServiceAgent:
             state,
             reason,
             observation={name: dict(found.detail) for name, found in seen.items()},
-            applied=not failures,
+            applied=not failures.lines and not on_trial,
             repaired=repaired,
             again=min(wishes, default=None),
         )
@@ -200,8 +207,8 @@ class ServiceAgent:
             self._repaired += [f"{name}: {change}" for change in changes]
         for change in changes:
             LOG.info(
-                "%s %s %s: %s%s",
-                self._label, self.service.name, name, "repaired: " if known else "", change,
+                "%s %s: %s%s",
+                self._where, name, "repaired: " if known else "", change,
             )  # fmt: skip
         observation = driver.observe(wanted)
         if observation.drift:
@@ -210,24 +217,17 @@ class ServiceAgent:
 
     def _remove_all_but(self, kept: set[tuple[str, str]]) -> list[str]:
         """Remove units, and drivers of units, that have no business here (any more)."""
-        failures = []
+        failures = Failures(self._where)
         made = {*self._state_dir.units(self.service.name), *self._drivers}
         for name, driver in sorted(made - kept):
             if not self._replaceable(name, kept):
                 continue  # what cannot work here does not replace what does
-            try:
+            with failures.of(name, "cannot be removed: "):
                 self._driver(name, driver).remove()
-            except CnsmoError as exc:
-                failures.append(f"{name}: cannot be removed: {exc}")
-                continue
-            except Exception as exc:
-                LOG.exception("%s %s %s", self._label, self.service.name, name)
-                failures.append(f"{name}: cannot be removed: {_unforeseen(exc)}")
-                continue
-            LOG.info("%s %s %s: removed", self._label, self.service.name, name)
-            self._drivers.pop((name, driver), None)
-            self._applied.pop(name, None)
-        return failures
+                LOG.info("%s %s: removed", self._where, name)
+                self._drivers.pop((name, driver), None)
+                self._applied.pop(name, None)
+        return failures.lines
 
     def _replaceable(self, unit: str, kept: set[tuple[str, str]]) -> bool:
         """Whether the driver that takes a unit over, if one does, has what it needs."""
@@ -239,19 +239,31 @@ class ServiceAgent:
             return False
         return True
 
-    def on_trial(self) -> float | None:
-        """Seconds for which the first of the changes on trial is so; None when none is."""
-        left = [driver.trial() for driver in self._drivers.values()]
-        return min((seconds for seconds in left if seconds is not None), default=None)
+    def _prove(self, reach: Reach | None, failures: Failures) -> list[str]:
+        """Let what is on trial stay, once the core answered over a new connection.
 
-    def confirm(self) -> None:
-        """What is on trial stays.
+        An old connection proves nothing: it may stay open where a new one is refused.
 
-        :raises DriverError: when that cannot be written down.
+        :return: why it is on trial still, if it is.
         """
-        for driver in self._drivers.values():
-            if driver.trial() is not None:
+        tried = []
+        for (name, _driver), driver in self._drivers.items():
+            with failures.of(name, "whether something is on trial cannot be told: "):
+                tried += [] if driver.trial() is None else [(name, driver)]
+        if not tried:
+            return []
+        try:
+            if reach is None:
+                raise Unavailable("the core has not been asked yet")
+            reach()
+        except CnsmoError as exc:
+            LOG.warning("%s: on trial: %s", self._where, exc)
+            return [f"on trial until the core is reached, else the last good state returns: {exc}"]
+        for name, driver in tried:
+            with failures.of(name, "what is on trial cannot be confirmed: "):
                 driver.confirm()
+                LOG.info("%s %s: the core was reached, what was on trial stays", self._where, name)
+        return []
 
     def remove(self) -> list[str]:
         """Take everything of this service away from the host.
@@ -274,10 +286,6 @@ class ServiceAgent:
         return self._drivers[key]
 
 
-def _unforeseen(exc: Exception) -> str:
-    return f"unforeseen {type(exc).__name__}: {exc}"
-
-
 def report_of(service: str, outcome: Outcome, revision: int) -> AgentReport:
     """The report that tells the core of an outcome."""
     return AgentReport(
@@ -289,12 +297,13 @@ def report_of(service: str, outcome: Outcome, revision: int) -> AgentReport:
     )
 
 
-def _standing(failures: list[str], doubts: list[str], waiting: list[str]) -> tuple[State, str]:
+def _standing(failures: list[str], pending: list[str], doubts: list[str]) -> tuple[State, str]:
     """The state that follows from what was found, the worst first, and its reason."""
-    if failures:
-        return State.ERROR, "; ".join(failures)
-    if waiting:
-        return State.CONFIGURING, f"waiting for a place in {', '.join(waiting)}"
-    if doubts:
-        return State.DEGRADED, "; ".join(doubts)
+    for state, found in (
+        (State.ERROR, failures),
+        (State.CONFIGURING, pending),
+        (State.DEGRADED, doubts),
+    ):
+        if found:
+            return state, "; ".join(found)
     return State.READY, ""

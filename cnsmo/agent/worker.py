@@ -21,8 +21,6 @@ from cnsmo.services import registry
 from cnsmo.state.replica import Replica
 
 LOG = log.getLogger(__name__)
-TRIAL_SECONDS = 1.0
-"""How soon the core is tried again while a change is on trial."""
 
 
 class Worker:
@@ -213,35 +211,18 @@ class Worker:
         """None when nothing is known yet: then nothing is touched."""
         if view.revision == 0:
             return None
-        outcome = agent.reconcile(view, self._host, list(refused), thorough)
-        left = agent.on_trial()
-        if left is not None:
-            outcome = self._prove(agent, outcome, left, online)
+        reach = self._reach if online else None
+        outcome = agent.reconcile(view, self._host, list(refused), thorough, reach)
         if outcome.applied:
             self._heart.applied(agent.service.name, view.revision)
         if self._disk_trouble and outcome.state is State.READY:
             return dataclasses.replace(outcome, state=State.DEGRADED, reason=self._disk_trouble)
         return outcome
 
-    def _prove(self, agent: ServiceAgent, outcome: Outcome, left: float, online: bool) -> Outcome:
-        """Let a change stay that is on trial, once the core answered over a new connection.
-
-        An old connection proves nothing: it may stay open where a new one is refused.
-        """
-        try:
-            if not online:
-                raise Unavailable("the core has not been asked yet")
-            self._client.knock()
-            self._client.sync(self._replica.revision)
-            agent.confirm()
-        except CnsmoError as exc:
-            reason = f"on trial for {left:.0f} s more, then the last good state returns: {exc}"
-            LOG.warning("%s: %s", agent.service.name, reason)
-            return dataclasses.replace(
-                outcome, state=State.CONFIGURING, reason=reason, applied=False, again=TRIAL_SECONDS
-            )
-        LOG.info("%s: the core was reached, what was on trial stays", agent.service.name)
-        return outcome
+    def _reach(self) -> None:
+        """Reach the core over a new connection."""
+        self._client.knock()
+        self._client.sync(self._replica.revision)
 
     def _report(self, service: str, outcome: Outcome) -> None:
         """Report one service; what the core does not take of it must not stop the others."""

@@ -18,6 +18,7 @@ from cnsmo.model.errors import (
     Denied,
     DriverError,
     DriverUnavailable,
+    InvalidRequest,
     NotAdmitted,
     Removed,
     Unavailable,
@@ -107,6 +108,16 @@ class FakeDriver(Driver[Note]):
         self._call("observe")
         return self.trouble.get("seen", Observation(detail={"text": self.text}))
 
+    def trial(self) -> float | None:
+        left = self.trouble.get("trial")
+        if isinstance(left, Exception):
+            raise left
+        return left
+
+    def confirm(self) -> None:
+        self._call("confirm")
+        self.trouble.pop("trial", None)
+
     def remove(self) -> None:
         self._call("remove")
         self.text = None
@@ -123,6 +134,7 @@ class Bench:
         self.told: list[Announcement] = []
         self.withdrawn: list[tuple[str, str]] = []
         self.answer: Callable[[Announcement], int] = lambda _offer: 9
+        self.refusal: Exception | None = None
 
     def driver(self, unit: str, name: str = "fake") -> FakeDriver:
         return self.drivers[unit, name]
@@ -133,6 +145,8 @@ class Bench:
             return self.answer(offer)
 
         def withdraw(service: str, instance: str) -> None:
+            if self.refusal is not None:
+                raise self.refusal
             self.withdrawn.append((service, instance))
 
         return self.agent.announce(view(rows), "web1", confirmed, announce, withdraw)
@@ -244,6 +258,16 @@ def test_trouble_with_the_core_is_not_the_units(bench: Bench, error: Exception) 
     bench.answer = fail
     with pytest.raises(type(error)):
         bench.announce(note("a"))
+    bench.refusal = error
+    with pytest.raises(type(error)):
+        bench.announce(member("gone"))
+
+
+def test_a_withdrawal_that_the_core_refuses_does_not_end_the_round(bench: Bench) -> None:
+    bench.refusal = InvalidRequest("no such service here")
+    told = bench.announce(member("gone"), note("a"))
+    assert told.refused == ["gone: cannot be withdrawn: no such service here"]
+    assert [offer.instance for offer in bench.told] == ["a"]
 
 
 # making the host equal to it
