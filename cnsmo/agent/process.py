@@ -81,14 +81,25 @@ class AgentProcess:
         try:
             identity = self._settings.state_dir.identity()
             if identity is None:
-                return []
+                return self._left("identity.json, which says whose they are, is gone")
             self._client.identify(identity.id, identity.secret)
             if not teardown_only:
                 with contextlib.suppress(Removed):  # the answer to an earlier try was lost
                     self._client.leave()
-            return Worker(self._settings, identity, self._client, self._heart).teardown()
+            worker = Worker(self._settings, identity, self._client, self._heart)
+            return worker.teardown() or self._left(
+                "its own process takes them down; where there is none, "
+                "'cnsmo-agent --teardown' without --service does"
+            )
         finally:
             self._settings.state_dir.close()
+
+    def _left(self, why: str) -> list[str]:
+        """What is in force still, by service."""
+        return [
+            f"{name}: its units are still here: {why}"
+            for name in self._settings.state_dir.services()
+        ]
 
     def _refuse_removed(self, identity: HostIdentity | None) -> None:
         """A removed host brings nothing up again, and joins anew only with another token."""

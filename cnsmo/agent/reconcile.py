@@ -11,14 +11,14 @@ from oslo_log import log
 
 from cnsmo.agent.failures import Failures, unforeseen
 from cnsmo.agent.identity import StateDir
+from cnsmo.agent.units import Units
 from cnsmo.agent.wakeup import Backoff
 from cnsmo.model.errors import CnsmoError, Denied, Removed, Unavailable
 from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import MAX_REASON, AgentReport, Announcement
 from cnsmo.model.reading import read
 from cnsmo.model.resource import View, joined, member_kind
-from cnsmo.services import registry
-from cnsmo.services.base import Desired, Driver, NetworkService, Observation, System, Unit
+from cnsmo.services.base import Desired, NetworkService, Observation, System, Unit
 
 LOG = log.getLogger(__name__)
 Announce = Callable[[Announcement], int]
@@ -66,11 +66,8 @@ class ServiceAgent:
     ) -> None:
         """label: ``deployment/host``, the mark of what belongs to us."""
         self.service = service
-        self._system = system
-        self._state_dir = state_dir
-        self._label = label
-        self._where = f"{label} {service.name}"
-        self._drivers: dict[tuple[str, str], Driver[Any]] = {}
+        self._units = Units(service.name, system, state_dir, label)
+        self._where = self._units.where
         self._applied: dict[str, Desired] = {}
         self._repaired: list[str] = []
         self._settled: Any = None
@@ -104,8 +101,7 @@ class ServiceAgent:
         self, view: View, host: str, unit: Unit, confirmed: int, announce: Announce
     ) -> int:
         row = view.get(member_kind(self.service.name), joined(unit.name, host))
-        driver = self._driver(unit.name, unit.driver)
-        driver.check()
+        driver = self._units.ready(unit.name, unit.driver)
         body = driver.announce(unit)
         said = {} if row is None else self._plain(row.body)
         if row is not None and said == self._plain(body) and row.revision <= confirmed:
@@ -198,8 +194,7 @@ class ServiceAgent:
         )
 
     def _converge(self, name: str, wanted: Desired) -> Observation:
-        driver = self._driver(name, wanted.driver)
-        driver.check()
+        driver = self._units.ready(name, wanted.driver)
         changes = driver.apply(wanted)
         known = self._applied.get(name) == wanted
         self._applied[name] = wanted
@@ -218,14 +213,11 @@ class ServiceAgent:
     def _remove_all_but(self, kept: set[tuple[str, str]]) -> list[str]:
         """Remove units, and drivers of units, that have no business here (any more)."""
         failures = Failures(self._where)
-        made = {*self._state_dir.units(self.service.name), *self._drivers}
-        for name, driver in sorted(made - kept):
+        for name, driver in sorted(self._units.made() - kept):
             if not self._replaceable(name, kept):
                 continue  # what cannot work here does not replace what does
             with failures.of(name, "cannot be removed: "):
-                self._driver(name, driver).remove()
-                LOG.info("%s %s: removed", self._where, name)
-                self._drivers.pop((name, driver), None)
+                self._units.remove(name, driver)
                 self._applied.pop(name, None)
         return failures.lines
 
@@ -234,7 +226,7 @@ class ServiceAgent:
         try:
             for name, driver in kept:
                 if name == unit:
-                    self._driver(name, driver).check()
+                    self._units.driver(name, driver).check()
         except CnsmoError:
             return False
         return True
@@ -247,7 +239,7 @@ class ServiceAgent:
         :return: why it is on trial still, if it is.
         """
         tried = []
-        for (name, _driver), driver in self._drivers.items():
+        for name, driver in self._units.in_use():
             with failures.of(name, "whether something is on trial cannot be told: "):
                 tried += [] if driver.trial() is None else [(name, driver)]
         if not tried:
@@ -270,20 +262,8 @@ class ServiceAgent:
 
         :return: what could not be taken away.
         """
-        return self._remove_all_but(set())
-
-    def _driver(self, unit: str, name: str) -> Driver[Any]:
-        key = (unit, name)
-        if key not in self._drivers:
-            self._drivers[key] = registry.make_driver(
-                self.service.name,
-                name,
-                self._system,
-                unit,
-                joined(self._label, unit),
-                self._state_dir.unit(self.service.name, unit, name),
-            )
-        return self._drivers[key]
+        self._applied.clear()
+        return self._units.remove_all()
 
 
 def report_of(service: str, outcome: Outcome, revision: int) -> AgentReport:

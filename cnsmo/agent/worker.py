@@ -12,6 +12,7 @@ from cnsmo.agent.heartbeat import Heart
 from cnsmo.agent.identity import HostIdentity
 from cnsmo.agent.reconcile import Outcome, ServiceAgent, report_of
 from cnsmo.agent.settings import Settings
+from cnsmo.agent.units import Units
 from cnsmo.agent.wakeup import Reason
 from cnsmo.bus.clients import CoreClient
 from cnsmo.model.errors import CnsmoError, Denied, Removed, Unavailable
@@ -34,13 +35,9 @@ class Worker:
         self._heart = heart
         self._host = identity.host
         self._replica = Replica(settings.state_dir.replica(), identity.deployment, identity.id)
+        self._label = joined(identity.deployment, identity.host)
         self._agents = [
-            ServiceAgent(
-                registry.service(name),
-                settings.system,
-                settings.state_dir,
-                joined(identity.deployment, identity.host),
-            )
+            ServiceAgent(registry.service(name), settings.system, settings.state_dir, self._label)
             for name in settings.services
         ]
         self._reported: dict[str, tuple[State, str]] = {}
@@ -48,10 +45,13 @@ class Worker:
         self._unfinished = False
         """Whether a round ended early: what it had fetched is still to be told and looked at."""
         self._disk_trouble = ""
+        self._left_over: list[str] = []
+        """What services made that nobody runs any more, and could not be taken away."""
         self._refused: dict[str, list[str]] = {}
 
     def return_from_disk(self) -> None:
         """Bring the last known state in force before anybody is asked."""
+        self._clear_strays()
         if self._replica.load():
             LOG.info(
                 "deployment=%s host=%s revision=%d from disk",
@@ -81,6 +81,8 @@ class Worker:
         :return: seconds after which a driver wants to look again, if one does.
         :raises CnsmoError: what the core answered, or that it does not.
         """
+        if Reason.RESYNC in reasons:
+            self._clear_strays()
         self._tell_facts(Reason.RESYNC in reasons)
         changes = self._fetch()
         left, self._unfinished = self._unfinished, True
@@ -116,11 +118,25 @@ class Worker:
         :return: what could not be taken away.
         """
         failures = [failure for agent in self._agents for failure in agent.remove()]
+        failures += self._clear_strays()
         for failure in failures:
             LOG.error("%s", failure)
         if not failures:
             self._settings.state_dir.forget()
         return failures
+
+    def _clear_strays(self) -> list[str]:
+        """Take down what services made that nobody runs any more.
+
+        :return: what could not be taken away; it is told with the state of what does run.
+        """
+        state_dir, system = self._settings.state_dir, self._settings.system
+        self._left_over = [
+            f"{name} is not run here any more, but {failure}"
+            for name in state_dir.strays(self._settings.services)
+            for failure in Units(name, system, state_dir, self._label).remove_all()
+        ]
+        return self._left_over
 
     def _behind(self) -> bool:
         """Whether some agent has not brought in force what the replica holds."""
@@ -215,8 +231,9 @@ class Worker:
         outcome = agent.reconcile(view, self._host, list(refused), thorough, reach)
         if outcome.applied:
             self._heart.applied(agent.service.name, view.revision)
-        if self._disk_trouble and outcome.state is State.READY:
-            return dataclasses.replace(outcome, state=State.DEGRADED, reason=self._disk_trouble)
+        trouble = "; ".join([*filter(None, [self._disk_trouble]), *self._left_over])
+        if trouble and outcome.state is State.READY:
+            return dataclasses.replace(outcome, state=State.DEGRADED, reason=trouble)
         return outcome
 
     def _reach(self) -> None:

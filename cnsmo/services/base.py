@@ -149,7 +149,8 @@ class Driver(abc.ABC, Generic[D]):
     """Keeps one unit on one host. Holds no state of its own that a restart would lose.
 
     ``state_dir`` is the unit's own directory, ``<agent's>/units/<service>/<unit>/<driver>``;
-    whatever must survive a reboot or is secret lives there (0700, files 0600).
+    whatever must survive a reboot or is secret lives there (0700, files 0600). The agent makes it
+    before the first announce() and apply(), and deletes it after remove().
     """
 
     name: ClassVar[str]

@@ -276,6 +276,26 @@ def test_who_leaves_takes_everything_down_and_its_name_is_free(shop: Place) -> N
     shop.ready("web1")
 
 
+def test_who_leaves_says_what_it_leaves_to_other_processes(shop: Place) -> None:
+    role = StateDir(shop.path / "web1", "vpn")
+    shop.agent("web1", state_dir=role)
+    shop.ready("web1")
+    shop.stop_agent("web1")
+    (shop.path / "web1/units/firewall/perimeter/noop").mkdir(parents=True)
+    (said,) = AgentProcess(shop.conf, shop.settings("web1", state_dir=role)).leave()
+    assert said.startswith("firewall: its units are still here: its own process takes them down")
+    assert AgentProcess(shop.conf, shop.settings("web1")).leave(teardown_only=True) == []
+    assert not (shop.path / "web1/units/firewall/perimeter/noop").exists()
+    assert not (shop.path / "web1/identity.json").exists()
+
+
+def test_without_an_identity_what_is_still_here_is_told(shop: Place) -> None:
+    (shop.path / "web1/units/vpn/backbone/noop").mkdir(parents=True)
+    assert AgentProcess(shop.conf, shop.settings("web1")).leave(teardown_only=True) == [
+        "vpn: its units are still here: identity.json, which says whose they are, is gone"
+    ]
+
+
 def test_a_host_of_a_deleted_deployment_stays_up_until_it_is_told_to_tear_down(
     shop: Place,
 ) -> None:

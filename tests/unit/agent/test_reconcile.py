@@ -26,6 +26,7 @@ from cnsmo.model.errors import (
 from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import Announcement
 from cnsmo.model.resource import CORE, HOST, Row, View, joined, member_kind
+from cnsmo.services import registry
 from cnsmo.services.base import Desired, Driver, NetworkService, Observation, Unit
 
 NOW = datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC)
@@ -73,7 +74,7 @@ class Notes(NetworkService):
 
 
 class FakeDriver(Driver[Note]):
-    """Keeps the text in memory; ``trouble`` says what goes wrong where."""
+    """Keeps the text in memory, no file; ``trouble`` says what goes wrong where."""
 
     name = "fake"
     prepares = False
@@ -100,7 +101,6 @@ class FakeDriver(Driver[Note]):
 
     def apply(self, desired: Note) -> list[str]:
         self._call("apply")
-        self.state_dir.mkdir(parents=True, exist_ok=True)
         before, self.text = self.text, desired.text
         return [] if before == desired.text else [f"wrote {desired.text}"]
 
@@ -121,8 +121,6 @@ class FakeDriver(Driver[Note]):
     def remove(self) -> None:
         self._call("remove")
         self.text = None
-        if self.state_dir.exists():
-            self.state_dir.rmdir()
 
 
 class Bench:
@@ -166,7 +164,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
         drivers[args[1], name] = made
         return made
 
-    monkeypatch.setattr(module.registry, "make_driver", make)
+    monkeypatch.setattr(registry, "make_driver", make)
     state = StateDir(tmp_path, "all")
     return Bench(ServiceAgent(Notes(), LocalSystem(), state, "shop/web1"), drivers)
 
@@ -394,6 +392,32 @@ def test_what_an_earlier_process_made_is_removed_as_well(bench: Bench, tmp_path:
     bench.reconcile()
     assert not folder.exists()
     assert bench.driver("old").calls == ["remove"]
+
+
+@pytest.mark.parametrize("prepares", [False, True])
+def test_a_later_process_knows_of_what_a_driver_made_without_a_file(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepares: bool
+) -> None:
+    monkeypatch.setattr(FakeDriver, "prepares", prepares)
+    if prepares:
+        bench.announce(note("a"))
+    else:
+        bench.reconcile(note("a"), member("a"))
+    later = ServiceAgent(Notes(), LocalSystem(), StateDir(tmp_path, "all"), "shop/web1")
+    assert later.reconcile(view([]), "web1", []).state is State.READY
+    assert bench.driver("a").calls == ["remove"]
+    assert not (tmp_path / "units" / "notes" / "a" / "fake").exists()
+
+
+def test_a_driver_that_cannot_work_here_leaves_no_trace(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_driver: FakeDriver) -> None:
+        raise DriverUnavailable("no such program")
+
+    monkeypatch.setattr(FakeDriver, "check", fail)
+    assert bench.reconcile(note("a"), member("a")).state is State.ERROR
+    assert not (tmp_path / "units").exists()
 
 
 @pytest.mark.parametrize("trouble", [DriverError("busy"), OSError("surprise")])

@@ -39,6 +39,7 @@ class Core:
         ]
         self.failures: dict[str, int] = {}
         self.called: list[str] = []
+        self.reasons: list[str] = []
 
     def _call(self, name: str) -> None:
         self.called.append(name)
@@ -65,6 +66,7 @@ class Core:
     def report(self, report: AgentReport) -> None:
         self._call("report")
         self.called.append(report.state.value)
+        self.reasons.append(report.reason)
 
     def heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer:
         return HeartbeatAnswer(head=len(self.rows), confirmed={}, observe_at=None, forgotten=[])
@@ -75,15 +77,20 @@ def core() -> Core:
     return Core()
 
 
-@pytest.fixture
-def worker(core: Core, tmp_path: Path) -> Worker:
+def made(core: Core, path: Path, role: str = "all") -> Worker:
+    """A worker that runs the VPN service."""
     client: Any = core
     settings = Settings(
-        StateDir(tmp_path, "all"), "web1", ("vpn",), LocalSystem(), lambda: FACTS, lambda: ""
+        StateDir(path, role), "web1", ("vpn",), LocalSystem(), lambda: FACTS, lambda: ""
     )
     heart = Heart(60, ["vpn"], client, Wakeup())
     identity = HostIdentity(id="h-1", secret="s", deployment="shop", host="web1")
     return Worker(settings, identity, client, heart)
+
+
+@pytest.fixture
+def worker(core: Core, tmp_path: Path) -> Worker:
+    return made(core, tmp_path)
 
 
 @pytest.mark.parametrize("call", ["announce", "report"])
@@ -112,3 +119,47 @@ def test_what_is_known_is_in_force_though_the_core_takes_no_announcement(
         worker.work({Reason.SYNC})
     kept = (tmp_path / "units/vpn/backbone/noop/desired.json").read_text()
     assert '"mtu": 1300' in kept
+
+
+# services that are not run here any more
+
+
+def stray(path: Path, service: str, driver: str = "noop") -> Path:
+    """The directory of a unit of another service."""
+    folder = path / "units" / service / "old" / driver
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_what_a_service_made_that_is_not_run_any_more_is_taken_down_at_start(
+    core: Core, tmp_path: Path
+) -> None:
+    folder = stray(tmp_path, "firewall")
+    made(core, tmp_path).return_from_disk()
+    assert not folder.exists()
+
+
+def test_a_process_for_one_service_leaves_the_others_to_theirs(core: Core, tmp_path: Path) -> None:
+    folder = stray(tmp_path, "firewall")
+    worker = made(core, tmp_path, role="vpn")
+    worker.return_from_disk()
+    worker.work({Reason.RESYNC})
+    assert worker.teardown() == []
+    assert folder.exists()
+
+
+def test_what_nobody_can_take_down_is_told_and_tried_again(core: Core, tmp_path: Path) -> None:
+    worker = made(core, tmp_path)
+    folder = stray(tmp_path, "ghost")
+    said = (
+        "ghost is not run here any more, but old: cannot be removed: "
+        "no driver 'noop' for ghost is installed here; there are: "
+    )
+    worker.work({Reason.RESYNC})
+    assert core.called[-1] == "degraded"
+    assert core.reasons[-1] == said
+    assert worker.teardown() == [said]
+    folder.rmdir()
+    worker.work({Reason.RESYNC})
+    assert core.called[-1] == "ready"
+    assert worker.teardown() == []
