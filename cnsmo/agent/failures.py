@@ -35,9 +35,9 @@ class Failures:
             self.lines.append(f"{unit}: {what}{exc}")
         except Exception as exc:  # of a plugin
             LOG.exception("%s %s", self.where, unit)
-            self.lines.append(f"{unit}: {what}{unforeseen(exc)}")
+            self.lines.append(f"{unit}: {what}{in_words(exc)}")
 
 
-def unforeseen(exc: Exception) -> str:
-    """The words for an exception that nobody expected."""
-    return f"unforeseen {type(exc).__name__}: {exc}"
+def in_words(exc: Exception) -> str:
+    """The words for an exception; our own have theirs, of the others we say which they are."""
+    return str(exc) if isinstance(exc, CnsmoError) else f"unforeseen {type(exc).__name__}: {exc}"

@@ -9,7 +9,8 @@ from typing import Any
 
 from oslo_log import log
 
-from cnsmo.agent.failures import Failures, unforeseen
+from cnsmo.agent.failures import Failures, in_words
+from cnsmo.agent.handover import hand_over
 from cnsmo.agent.identity import StateDir
 from cnsmo.agent.units import Units
 from cnsmo.agent.wakeup import Backoff
@@ -87,7 +88,7 @@ class ServiceAgent:
             units = {unit.name: unit for unit in self.service.units(view, host)}
         except Exception as exc:  # of a plugin; the other services shall not suffer
             LOG.exception("%s", self._where)
-            return Announced(refused=[unforeseen(exc)])
+            return Announced(refused=[in_words(exc)])
         newest, failures = 0, Failures(self._where)
         for name, unit in units.items():
             with failures.of(name, through=CORES_TROUBLE):
@@ -145,7 +146,7 @@ class ServiceAgent:
             units = {(unit.name, unit.driver) for unit in self.service.units(view, host)}
         except Exception as exc:  # of a plugin; the other services shall not suffer
             LOG.exception("%s", self._where)
-            return Outcome(State.ERROR, unforeseen(exc), {}, applied=False)
+            return Outcome(State.ERROR, in_words(exc), {}, applied=False)
         situation = (desired, units, problems)
         if not thorough and self._last is not None and self._settled == situation:
             return self._last
@@ -162,12 +163,13 @@ class ServiceAgent:
         reach: Reach | None,
     ) -> Outcome:
         kept = units | {(name, wanted.driver) for name, wanted in desired.items()}
-        failures = Failures(self._where, [*problems, *self._remove_all_but(kept)])
+        failures = Failures(self._where, problems)
+        self._remove_gone(kept, failures)
         placed = {name: wanted for name, wanted in desired.items() if not wanted.waiting}
         seen: dict[str, Observation] = {}
         for name, wanted in placed.items():
             with failures.of(name):
-                seen[name] = self._converge(name, wanted)
+                seen[name] = self._converge(name, wanted, kept)
         waiting = sorted({name for name, _driver in units} - set(placed))
         pending = [f"waiting for a place in {', '.join(waiting)}"] if waiting else []
         on_trial = self._prove(reach, failures)
@@ -193,10 +195,15 @@ class ServiceAgent:
             again=min(wishes, default=None),
         )
 
-    def _converge(self, name: str, wanted: Desired) -> Observation:
+    def _converge(self, name: str, wanted: Desired, kept: set[tuple[str, str]]) -> Observation:
         driver = self._units.ready(name, wanted.driver)
-        changes = driver.apply(wanted)
-        known = self._applied.get(name) == wanted
+        before = self._applied.get(name)
+        replaced = {old for unit, old in self._units.made() - kept if unit == name}
+        if replaced:
+            changes = hand_over(self._units, name, replaced, before, wanted)
+        else:
+            changes = driver.apply(wanted)
+        known = before == wanted
         self._applied[name] = wanted
         if known:
             self._repaired += [f"{name}: {change}" for change in changes]
@@ -210,26 +217,17 @@ class ServiceAgent:
             raise CnsmoError("still not as declared: " + "; ".join(observation.drift[:5]))
         return observation
 
-    def _remove_all_but(self, kept: set[tuple[str, str]]) -> list[str]:
-        """Remove units, and drivers of units, that have no business here (any more)."""
-        failures = Failures(self._where)
-        for name, driver in sorted(self._units.made() - kept):
-            if not self._replaceable(name, kept):
-                continue  # what cannot work here does not replace what does
-            with failures.of(name, "cannot be removed: "):
-                self._units.remove(name, driver)
-                self._applied.pop(name, None)
-        return failures.lines
+    def _remove_gone(self, kept: set[tuple[str, str]], failures: Failures) -> None:
+        """Remove units that have no business here (any more).
 
-    def _replaceable(self, unit: str, kept: set[tuple[str, str]]) -> bool:
-        """Whether the driver that takes a unit over, if one does, has what it needs."""
-        try:
-            for name, driver in kept:
-                if name == unit:
-                    self._units.driver(name, driver).check()
-        except CnsmoError:
-            return False
-        return True
+        A unit that changes its driver stays as it is until the new one can take over.
+        """
+        here = {name for name, _driver in kept}
+        for name, driver in sorted(self._units.made()):
+            if name not in here:
+                with failures.of(name, "cannot be removed: "):
+                    self._units.remove(name, driver)
+                    self._applied.pop(name, None)
 
     def _prove(self, reach: Reach | None, failures: Failures) -> list[str]:
         """Let what is on trial stay, once the core answered over a new connection.

@@ -7,6 +7,7 @@ removed everything: whatever happens in between, a later process knows what ther
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from oslo_log import log
@@ -33,6 +34,10 @@ class Units:
         self._label = label
         self._drivers: dict[tuple[str, str], Driver[Any]] = {}
 
+    def directory(self, unit: str, name: str) -> Path:
+        """Where a driver keeps the files of a unit."""
+        return self._state_dir.unit(self._service, unit, name)
+
     def driver(self, unit: str, name: str) -> Driver[Any]:
         """The driver of a unit, whether it has made anything or not.
 
@@ -46,7 +51,7 @@ class Units:
                 self._system,
                 unit,
                 joined(self._label, unit),
-                self._state_dir.unit(self._service, unit, name),
+                self.directory(unit, name),
             )
         return self._drivers[key]
 
@@ -58,7 +63,7 @@ class Units:
         """
         driver = self.driver(unit, name)
         driver.check()
-        ensure_directory(self._state_dir.unit(self._service, unit, name))
+        ensure_directory(self.directory(unit, name))
         return driver
 
     def in_use(self) -> list[tuple[str, Driver[Any]]]:
@@ -75,7 +80,7 @@ class Units:
         :raises CnsmoError: when it cannot be; what is left is still known.
         """
         self.driver(unit, name).remove()
-        remove_tree(self._state_dir.unit(self._service, unit, name))
+        remove_tree(self.directory(unit, name))
         self._drivers.pop((unit, name), None)
         LOG.info("%s %s: removed (%s)", self.where, unit, name)
 

@@ -378,14 +378,6 @@ def test_what_is_not_declared_any_more_is_removed(bench: Bench) -> None:
     assert bench.driver("a") is not gone
 
 
-def test_another_driver_takes_the_place_of_the_first(bench: Bench) -> None:
-    bench.reconcile(note("a"), member("a"))
-    outcome = bench.reconcile(note("a", driver="other"), member("a"))
-    assert bench.driver("a").calls[-1] == "remove"
-    assert bench.driver("a", "other").text == "hello"
-    assert outcome.repaired == []
-
-
 def test_what_an_earlier_process_made_is_removed_as_well(bench: Bench, tmp_path: Path) -> None:
     folder = tmp_path / "units" / "notes" / "old" / "fake"
     folder.mkdir(parents=True)
