@@ -65,7 +65,7 @@ class ServiceAgent:
     def __init__(
         self, service: NetworkService, system: System, state_dir: StateDir, label: str
     ) -> None:
-        """label: ``deployment/host``, the mark of what belongs to us."""
+        """label: ``deployment/host``, which every mark of ours begins with."""
         self.service = service
         self._units = Units(service.name, system, state_dir, label)
         self._where = self._units.where

@@ -26,7 +26,7 @@ class Units:
     """A unit and a driver's name are a key; the service need not be installed (any more)."""
 
     def __init__(self, service: str, system: System, state_dir: StateDir, label: str) -> None:
-        """label: ``deployment/host``, the mark of what belongs to us."""
+        """label: ``deployment/host``, which every mark of ours begins with."""
         self.where = f"{label} {service}"
         self._service = service
         self._system = system
@@ -50,7 +50,7 @@ class Units:
                 name,
                 self._system,
                 unit,
-                joined(self._label, unit),
+                joined(self._label, self._service, unit),
                 self.directory(unit, name),
             )
         return self._drivers[key]

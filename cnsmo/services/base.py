@@ -160,7 +160,7 @@ class Driver(abc.ABC, Generic[D]):
     """Its driver_options; what does not fit is refused at plan."""
 
     def __init__(self, system: System, unit: str, label: str, state_dir: Path) -> None:
-        """label: ``deployment/host/unit``, a mark for what belongs to us (interface alias etc.)."""
+        """label: ``deployment/host/service/unit``, the mark of what is ours (alias, comment)."""
         self.system = system
         self.unit = unit
         self.label = label

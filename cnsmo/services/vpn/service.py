@@ -96,7 +96,7 @@ class VpnService(NetworkService):
         return [
             Segment(
                 name=name,
-                interface=interface_name(name),
+                interface=interface_name(self.name, name),
                 members=_addresses(view, name, spec),
                 networks=spec.cidr,
             )

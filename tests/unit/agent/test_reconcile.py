@@ -276,7 +276,7 @@ def test_what_was_observed_to_be_in_force_is_ready(bench: Bench) -> None:
     assert (outcome.state, outcome.reason, outcome.applied) == (State.READY, "", True)
     assert outcome.observation == {"a": {"text": "hello"}}
     assert bench.driver("a").calls == ["check", "apply", "observe"]
-    assert bench.driver("a").label == "shop/web1/a"
+    assert bench.driver("a").label == "shop/web1/notes/a"
 
 
 def test_nothing_declared_is_ready_too(bench: Bench) -> None:

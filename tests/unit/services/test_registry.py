@@ -34,8 +34,10 @@ def test_an_unknown_driver_is_named_beside_the_known_ones() -> None:
 
 
 def test_a_driver_is_made_for_its_unit(tmp_path: Path) -> None:
-    made = registry.make_driver("vpn", "noop", LocalSystem(), "backbone", "shop/web1/b", tmp_path)
-    assert (made.unit, made.label, made.state_dir) == ("backbone", "shop/web1/b", tmp_path)
+    made = registry.make_driver(
+        "vpn", "noop", LocalSystem(), "backbone", "shop/web1/vpn/b", tmp_path
+    )
+    assert (made.unit, made.label, made.state_dir) == ("backbone", "shop/web1/vpn/b", tmp_path)
 
 
 def test_a_plugin_that_does_not_load_is_not_passed_over() -> None:
