@@ -37,8 +37,8 @@ class Worker:
         self._replica = Replica(settings.state_dir.replica(), identity.deployment, identity.id)
         self._label = joined(identity.deployment, identity.host)
         self._agents = [
-            ServiceAgent(registry.service(name), settings.system, settings.state_dir, self._label)
-            for name in settings.services
+            ServiceAgent(service, settings.system, settings.state_dir, self._label)
+            for service in registry.in_order(settings.services)
         ]
         self._reported: dict[str, tuple[State, str]] = {}
         self._told_facts = False
@@ -117,7 +117,7 @@ class Worker:
 
         :return: what could not be taken away.
         """
-        failures = [failure for agent in self._agents for failure in agent.remove()]
+        failures = [failure for agent in reversed(self._agents) for failure in agent.remove()]
         failures += self._clear_strays()
         for failure in failures:
             LOG.error("%s", failure)

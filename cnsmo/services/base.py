@@ -222,6 +222,9 @@ class NetworkService(abc.ABC):
     Announcement: ClassVar[type[BaseModel] | None] = None
     """What a host may announce to an instance; validated before admit() sees it. None: nothing,
     then a host has its place as soon as the instance concerns it."""
+    after: ClassVar[frozenset[str]] = frozenset()
+    """Services that are brought in force before this one where a host runs both: it binds to, or
+    names, what they make. At a removal it goes first."""
 
     @abc.abstractmethod
     def check(self, view: View) -> list[Problem]:

@@ -17,6 +17,7 @@ from cnsmo.model.errors import Unavailable
 from cnsmo.model.host import HostFacts
 from cnsmo.model.messages import AgentReport, Announcement, Heartbeat, HeartbeatAnswer
 from cnsmo.model.resource import Changes, Row
+from cnsmo.services.firewall.service import FirewallService
 from cnsmo.services.vpn.spec import VpnSpec
 
 NOW = datetime.datetime(2026, 11, 23, tzinfo=datetime.UTC)
@@ -40,6 +41,7 @@ class Core:
         self.failures: dict[str, int] = {}
         self.called: list[str] = []
         self.reasons: list[str] = []
+        self.services: list[str] = []
 
     def _call(self, name: str) -> None:
         self.called.append(name)
@@ -67,6 +69,7 @@ class Core:
         self._call("report")
         self.called.append(report.state.value)
         self.reasons.append(report.reason)
+        self.services.append(report.service)
 
     def heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer:
         return HeartbeatAnswer(head=len(self.rows), confirmed={}, observe_at=None, forgotten=[])
@@ -77,13 +80,14 @@ def core() -> Core:
     return Core()
 
 
-def made(core: Core, path: Path, role: str = "all") -> Worker:
-    """A worker that runs the VPN service."""
+def made(core: Core, path: Path, role: str = "all", *services: str) -> Worker:
+    """A worker that runs these services; the VPN's unless told otherwise."""
     client: Any = core
+    services = services or ("vpn",)
     settings = Settings(
-        StateDir(path, role), "web1", ("vpn",), LocalSystem(), lambda: FACTS, lambda: ""
+        StateDir(path, role), "web1", services, LocalSystem(), lambda: FACTS, lambda: ""
     )
-    heart = Heart(60, ["vpn"], client, Wakeup())
+    heart = Heart(60, services, client, Wakeup())
     identity = HostIdentity(id="h-1", secret="s", deployment="shop", host="web1")
     return Worker(settings, identity, client, heart)
 
@@ -119,6 +123,18 @@ def test_what_is_known_is_in_force_though_the_core_takes_no_announcement(
         worker.work({Reason.SYNC})
     kept = (tmp_path / "units/vpn/backbone/noop/desired.json").read_text()
     assert '"mtu": 1300' in kept
+
+
+@pytest.mark.parametrize("given", [("firewall", "vpn"), ("vpn", "firewall")])
+def test_services_are_brought_in_force_in_the_order_that_they_ask_for(
+    core: Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(FirewallService, "after", frozenset({"vpn"}))
+    made(core, tmp_path, "all", *given).work({Reason.SYNC})
+    assert core.services == ["vpn", "firewall"]
+    monkeypatch.setattr(FirewallService, "after", frozenset())
+    made(core, tmp_path, "all", *given).work({Reason.SYNC, Reason.REPORT})
+    assert core.services[2:] == list(given)
 
 
 # services that are not run here any more
