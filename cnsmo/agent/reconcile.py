@@ -16,7 +16,7 @@ from cnsmo.agent.units import Units
 from cnsmo.agent.wakeup import Backoff
 from cnsmo.model.errors import CnsmoError, Denied, Removed, Unavailable
 from cnsmo.model.lifecycle import State
-from cnsmo.model.messages import MAX_REASON, AgentReport, Announcement
+from cnsmo.model.messages import Announcement
 from cnsmo.model.reading import read
 from cnsmo.model.resource import View, joined, member_kind
 from cnsmo.services.base import Desired, NetworkService, Observation, System, Unit
@@ -262,17 +262,6 @@ class ServiceAgent:
         """
         self._applied.clear()
         return self._units.remove_all()
-
-
-def report_of(service: str, outcome: Outcome, revision: int) -> AgentReport:
-    """The report that tells the core of an outcome."""
-    return AgentReport(
-        service=service,
-        state=outcome.state,
-        reason=outcome.reason[:MAX_REASON],
-        applied_revision=revision,
-        observation=outcome.observation,
-    )
 
 
 def _standing(failures: list[str], pending: list[str], doubts: list[str]) -> tuple[State, str]:

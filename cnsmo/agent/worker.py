@@ -10,7 +10,8 @@ from oslo_log import log
 
 from cnsmo.agent.heartbeat import Heart
 from cnsmo.agent.identity import HostIdentity
-from cnsmo.agent.reconcile import Outcome, ServiceAgent, report_of
+from cnsmo.agent.reconcile import Outcome, ServiceAgent
+from cnsmo.agent.report import report_of
 from cnsmo.agent.settings import Settings
 from cnsmo.agent.units import Units
 from cnsmo.agent.wakeup import Reason

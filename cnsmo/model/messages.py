@@ -14,7 +14,10 @@ from cnsmo.model.names import GrantedGroup, Label, printable
 
 MAX_REASON = 500
 """Characters of a reason; the rest is cut."""
-
+MAX_OBSERVATION = 1_000_000
+"""Characters of an observation as JSON: some thousand peers of one host."""
+LEFT_OUT = "left_out"
+"""Key in an observation: of which units it says nothing, and why. No unit can have that name."""
 
 Revision = Annotated[int, Field(ge=0, lt=2**63)]
 """Of a deployment, as the database can hold it."""
@@ -63,7 +66,7 @@ class AgentReport(Message):
     reason: Annotated[str, Field(max_length=MAX_REASON), AfterValidator(printable)] = ""
     applied_revision: Revision
     observation: dict[str, Any] | None = None
-    """What the driver saw; only when the core asked for it, or the state changed."""
+    """What the drivers saw, by unit, and what was LEFT_OUT of it."""
 
 
 class Heartbeat(Message):

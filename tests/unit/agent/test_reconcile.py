@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from cnsmo.agent import reconcile as module
 from cnsmo.agent.identity import StateDir
-from cnsmo.agent.reconcile import Outcome, ServiceAgent, report_of
+from cnsmo.agent.reconcile import Outcome, ServiceAgent
 from cnsmo.agent.system import LocalSystem
 from cnsmo.model.errors import (
     Denied,
@@ -460,12 +460,6 @@ def test_who_can_prepare_does_so_before_the_announcement(
     bench.announce(note("a"))
     assert bench.driver("a").calls == ["check", "announce", "apply"]
     assert [offer.instance for offer in bench.told] == ["a"]
-
-
-def test_a_report_fits_into_its_message() -> None:
-    outcome = Outcome(State.ERROR, "x" * 1000, {"a": 1}, applied=False)
-    report = report_of("notes", outcome, 7)
-    assert (len(report.reason), report.applied_revision) == (500, 7)
 
 
 def test_a_service_that_cannot_compile_is_an_error_and_no_more(
