@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any
 
 from oslo_log import log
@@ -71,6 +73,9 @@ class ServiceAgent:
         self._where = self._units.where
         self._applied: dict[str, Desired] = {}
         self._repaired: list[str] = []
+        self.look_at = inf
+        """When to look again though nothing else is desired, by the monotonic clock: a driver
+        wants to, or something failed."""
         self._settled: Any = None
         self._last: Outcome | None = None
         self._trouble = Backoff(TROUBLE_SECONDS, LONGEST_TROUBLE_SECONDS)
@@ -138,7 +143,8 @@ class ServiceAgent:
         """Compile, apply what differs, observe, and say where that leaves us.
 
         problems: what already went wrong on the way (announcements that were refused). thorough:
-        look at what is really there, even when nothing else is desired than the last time.
+        look at what is really there, even when nothing else is desired than the last time; what
+        failed then, or is under way, is looked at again when it is time to (look_at).
         reach: asked when something is on trial; None where the core is not asked now.
         """
         try:
@@ -151,8 +157,8 @@ class ServiceAgent:
         if not thorough and self._last is not None and self._settled == situation:
             return self._last
         outcome = self._reconcile(desired, units, problems, reach)
-        calm = outcome.applied and outcome.again is None and not outcome.repaired
-        self._settled, self._last = situation, outcome if calm else None
+        self.look_at = inf if outcome.again is None else time.monotonic() + outcome.again
+        self._settled, self._last = situation, dataclasses.replace(outcome, repaired=[])
         return outcome
 
     def _reconcile(

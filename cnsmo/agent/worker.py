@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Collection, Iterable, Sequence
+from math import inf
 
 from oslo_log import log
 
@@ -60,26 +62,48 @@ class Worker:
             )  # fmt: skip
             self.look_after()
 
-    def look_after(self) -> float | None:
+    @property
+    def look_at(self) -> float:
+        """When the next service wants to be looked at again, by the monotonic clock."""
+        return min((agent.look_at for agent in self._agents), default=inf)
+
+    def look_after(self, due: bool = False) -> None:
         """Keep the host equal to the last known state, without the core.
 
-        :return: seconds after which a driver wants to look again, if one does.
+        due: only the services that want to be looked at again by now.
         """
-        view, again = self._replica.view(), []
-        for agent in self._agents:
+        view = self._replica.view()
+        for agent in self._due() if due else self._agents:
             outcome = self._reconcile(agent, view, [], thorough=True)
             if outcome is not None and outcome.reason:
                 LOG.warning("%s: %s: %s", agent.service.name, outcome.state, outcome.reason)
-            if outcome is not None and outcome.again is not None:
-                again.append(outcome.again)
-        return min(again, default=None)
 
-    def work(self, reasons: Collection[Reason]) -> float | None:
+    def look(self) -> bool:
+        """Look at the services that want to be looked at again by now; nothing is fetched.
+
+        :return: whether the core was told something, which is to be fetched now.
+        :raises CnsmoError: what the core answered, or that it does not.
+        """
+        news = False
+        for agent in self._due():
+            name = agent.service.name
+            news |= self._announce([agent]) > 0
+            view, refused = self._replica.view(), self._refusals(agent)
+            outcome = self._reconcile(agent, view, refused, thorough=True, online=True)
+            if outcome is not None:
+                self._tell(name, outcome, asked=False)
+            self._heart.beat_until_confirmed(name)
+        return news
+
+    def _due(self) -> list[ServiceAgent]:
+        now = time.monotonic()
+        return [agent for agent in self._agents if agent.look_at <= now]
+
+    def work(self, reasons: Collection[Reason]) -> None:
         """One round with the core: tell, fetch, announce, reconcile, report.
 
         Rows that only tell how other agents stand do not make anybody announce or look anew.
 
-        :return: seconds after which a driver wants to look again, if one does.
         :raises CnsmoError: what the core answered, or that it does not.
         """
         if Reason.RESYNC in reasons:
@@ -89,12 +113,12 @@ class Worker:
         left, self._unfinished = self._unfinished, True
         declared = left or any(row.kind != AGENT for row in changes.rows)
         thorough = left or bool(set(reasons) & {Reason.RESYNC, Reason.LOOK, Reason.REPORT})
-        again: list[float] = []
         trouble: Unavailable | None = None
         if changes.rows or thorough or self._behind():
             if declared or thorough:
                 try:
-                    self._refused = self._announce()
+                    if self._announce(self._agents) > self._replica.revision:
+                        self._fetch()
                 except Unavailable as exc:  # what is known is brought in force all the same
                     trouble = exc
             view = self._replica.view()
@@ -107,11 +131,9 @@ class Worker:
             for agent, outcome in outcomes:
                 if outcome is not None:
                     self._tell(agent.service.name, outcome, left or Reason.REPORT in reasons)
-                    again += [] if outcome.again is None else [outcome.again]
         if declared or not changes.rows:
             self._heart.beat(catch_up=not declared)
         self._unfinished = False
-        return min(again, default=None)
 
     def teardown(self) -> list[str]:
         """Take away all that the agents made, and forget the deployment.
@@ -185,14 +207,13 @@ class Worker:
             self._disk_trouble = f"the replica cannot be written to disk: {exc.strerror}"
             LOG.error("%s; it is kept in memory, and tried again", self._disk_trouble)
 
-    def _announce(self) -> dict[str, list[str]]:
-        """Announce what is new, and fetch what the core made of it.
+    def _announce(self, agents: Iterable[ServiceAgent]) -> int:
+        """Announce what is new.
 
-        :return: what the core refused, by service.
+        :return: the newest revision that holds something that was told just now.
         """
-        refused = {}
-        newest = self._replica.revision
-        for agent in self._agents:
+        newest = 0
+        for agent in agents:
             told = agent.announce(
                 self._replica.view(),
                 self._host,
@@ -200,11 +221,9 @@ class Worker:
                 self._client.announce,
                 self._client.withdraw,
             )
-            refused[agent.service.name] = told.refused
+            self._refused[agent.service.name] = told.refused
             newest = max(newest, told.revision)
-        if newest > self._replica.revision:
-            self._fetch()
-        return refused
+        return newest
 
     def _refusals(self, agent: ServiceAgent) -> list[str]:
         return self._refused.get(agent.service.name, [])
@@ -226,6 +245,8 @@ class Worker:
         online: bool = False,
     ) -> Outcome | None:
         """None when nothing is known yet: then nothing is touched."""
+        if thorough:
+            agent.look_at = inf  # what it wants after that it says anew
         if view.revision == 0:
             return None
         reach = self._reach if online else None

@@ -20,7 +20,7 @@ from cnsmo.agent.system import LocalSystem
 from cnsmo.bus.clients import OperatorClient
 from cnsmo.bus.events import Watch
 from cnsmo.core.server import CoreServer
-from cnsmo.model.errors import Conflict, Denied, Removed
+from cnsmo.model.errors import Conflict, Denied, DriverError, Removed
 from cnsmo.model.host import HostFacts
 from cnsmo.model.messages import EventMessage, TokenRequest
 from cnsmo.services.vpn.drivers import noop
@@ -215,6 +215,28 @@ def test_an_agent_returns_to_its_last_state_when_the_core_is_away(shop: Place) -
     shop.agent("web1")
     eventually(desired.exists)
     assert desired.read_text() == before
+
+
+def test_what_fails_at_a_start_without_the_core_is_tried_again_soon(
+    shop: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.agent("web1")
+    shop.ready("web1")
+    shop.stop_agent("web1")
+    shop.stop_core()
+    apply, tries = noop.NoopDriver.apply, list[float]()
+
+    def fail_twice(driver: noop.NoopDriver, desired: Any) -> list[str]:
+        tries.append(time.monotonic())
+        if len(tries) < 3:
+            raise DriverError("the interface is not there yet")
+        return apply(driver, desired)
+
+    monkeypatch.setattr(noop.NoopDriver, "apply", fail_twice)
+    (shop.path / "web1/units/vpn/backbone/noop/desired.json").unlink()
+    shop.agent("web1", resync=3600)
+    eventually(lambda: shop.desired("web1") is not None)
+    assert len(tries) == 3
 
 
 def test_an_agent_looks_after_its_host_while_the_core_is_away(shop: Place) -> None:

@@ -2,6 +2,7 @@
 """A round of work that ended early is finished by the next one."""
 
 import datetime
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from cnsmo.model.errors import Unavailable
 from cnsmo.model.host import HostFacts
 from cnsmo.model.messages import AgentReport, Announcement, Heartbeat, HeartbeatAnswer
 from cnsmo.model.resource import Changes, Row
+from cnsmo.services.base import Observation
 from cnsmo.services.firewall.service import FirewallService
+from cnsmo.services.vpn.drivers.noop import NoopDriver
+from cnsmo.services.vpn.service import VpnService
 from cnsmo.services.vpn.spec import VpnSpec
 
 NOW = datetime.datetime(2026, 11, 23, tzinfo=datetime.UTC)
@@ -42,14 +46,20 @@ class Core:
         self.called: list[str] = []
         self.reasons: list[str] = []
         self.services: list[str] = []
+        self.syncs = 0
 
     def _call(self, name: str) -> None:
         self.called.append(name)
+        self._fail(name)
+
+    def _fail(self, name: str) -> None:
         if self.failures.get(name, 0):
             self.failures[name] -= 1
             raise Unavailable("no core answered in time")
 
     def sync(self, since: int) -> Changes:
+        self.syncs += 1
+        self._fail("sync")
         rows = [it for it in self.rows if it.revision > since]
         return Changes(deployment="shop", head=len(self.rows), snapshot=False, rows=rows)
 
@@ -135,6 +145,106 @@ def test_services_are_brought_in_force_in_the_order_that_they_ask_for(
     monkeypatch.setattr(FirewallService, "after", frozenset())
     made(core, tmp_path, "all", *given).work({Reason.SYNC, Reason.REPORT})
     assert core.services[2:] == list(given)
+
+
+# drivers that want to look again
+
+
+class Eager:
+    """What a driver sees that has something under way, and how often it looked."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.seen = Observation(again=0.0)
+
+    def observe(self, _driver: NoopDriver, _desired: Any) -> Observation:
+        self.looks += 1
+        return self.seen
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> Eager:
+    """The VPN's driver wants to look again, at once."""
+    made = Eager()
+    monkeypatch.setattr(
+        NoopDriver, "observe", lambda driver, desired: made.observe(driver, desired)
+    )
+    return made
+
+
+def test_a_look_is_at_one_service_alone_and_the_core_is_not_asked(
+    core: Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eager: Eager
+) -> None:
+    worker = made(core, tmp_path, "all", "vpn", "firewall")
+    worker.work({Reason.SYNC})
+    syncs, compiled = core.syncs, list[str]()
+    core.called.clear()
+    monkeypatch.setattr(FirewallService, "compile", lambda *_: compiled.append("again") or {})
+    assert not worker.look()
+    assert (eager.looks, core.syncs, core.called, compiled) == (2, syncs, [], [])
+
+
+def test_a_look_that_finds_something_else_tells_it(
+    worker: Worker, core: Core, eager: Eager
+) -> None:
+    worker.work({Reason.SYNC})
+    core.called.clear()
+    eager.seen = Observation(problems=("db1 is silent",))
+    worker.look()
+    assert core.called == ["report", "degraded"]
+    assert worker.look_at == inf
+    worker.look()
+    assert eager.looks == 2
+
+
+def test_a_look_goes_on_with_what_others_have_to_know_first(
+    worker: Worker, core: Core, eager: Eager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.work({Reason.SYNC})
+    core.called.clear()
+    body = {"driver": "noop", "fingerprint": ":".join(["AB"] * 32)}
+    monkeypatch.setattr(NoopDriver, "announce", lambda *_: body)
+    assert worker.look(), "it is to be fetched"
+    assert core.called == ["announce"]
+
+
+@pytest.mark.parametrize("reason", list(set(Reason) - {Reason.STOP}))
+def test_a_round_that_fails_does_not_forget_who_wants_to_look_again(
+    worker: Worker, core: Core, eager: Eager, reason: Reason
+) -> None:
+    worker.work({Reason.SYNC})
+    core.failures["sync"] = 1
+    with pytest.raises(Unavailable):
+        worker.work({reason})
+    worker.look_after(due=True)
+    assert eager.looks == 2
+    eager.seen = Observation()
+    worker.look_after(due=True)
+    worker.look_after(due=True)
+    assert eager.looks == 3
+
+
+def test_who_returned_from_disk_looks_again_without_the_core(
+    core: Core, tmp_path: Path, eager: Eager
+) -> None:
+    made(core, tmp_path).work({Reason.SYNC})
+    again = made(core, tmp_path)
+    again.return_from_disk()
+    assert (eager.looks, again.look_at < inf) == (2, True)
+    again.look_after(due=True)
+    assert eager.looks == 3
+
+
+def test_a_plugin_that_fails_after_a_driver_asked_for_a_look_is_not_asked_for_ever(
+    worker: Worker, eager: Eager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise KeyError("surprise")
+
+    worker.work({Reason.SYNC})
+    monkeypatch.setattr(VpnService, "compile", fail)
+    worker.look()
+    assert worker.look_at == inf
 
 
 # services that are not run here any more
