@@ -25,7 +25,7 @@ def measure(run: Run) -> list[Figure]:
     pairs = run.scale.wireguard_pairs
     with arena(run, MESH) as scene:
         scene.add(OURS, "mesh")
-        mtu = scene.mtu(interface_name("mesh"))
+        mtu = scene.mtu(interface_name("vpn", "mesh"))
         scene.launch(Wireguard(run.directory(), scene.nodes(), mtu))
         scene.warm_up()
         run.expect(pairs)

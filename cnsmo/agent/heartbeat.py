@@ -84,6 +84,11 @@ class Heart:
             self._looked = answer.observe_at
             self._wakeup.give(Reason.REPORT)
 
+    def beat_until_confirmed(self, service: str) -> None:
+        """One beat, now, if others do not know yet what was announced: a driver waits for that."""
+        if self.confirmed.get(service, 0) < self._announced.get(service, 0):
+            self.beat()
+
     def _run(self) -> None:
         while not self._stop.wait(jittered(self._period)):
             try:

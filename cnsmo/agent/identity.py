@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -80,6 +81,20 @@ class StateDir:
         base = self.path / "units" / service
         return sorted((path.parent.name, path.name) for path in base.glob("*/*") if path.is_dir())
 
+    def services(self) -> list[str]:
+        """Services that have units here, whichever process made them."""
+        return sorted(path.name for path in self.path.glob("units/*") if self.units(path.name))
+
+    def strays(self, services: Iterable[str]) -> list[str]:
+        """Services that have units here, and that no process runs (any more).
+
+        services: that this process runs. If it has the role EVERY_SERVICE, the directory is its
+        alone; otherwise each of the others may have a process of its own.
+        """
+        if self.role != EVERY_SERVICE:
+            return []
+        return [name for name in self.services() if name not in set(services)]
+
     def identity(self) -> HostIdentity | None:
         """The identity, if this host has joined.
 
@@ -134,7 +149,7 @@ class StateDir:
 
         Not while units of another process are there: it must know who it was to take them down.
         """
-        if any(self.path.glob("units/*/*/*")):
+        if self.services():
             return
         for name in ("identity.json", "join.nonce"):
             (self.path / name).unlink(missing_ok=True)

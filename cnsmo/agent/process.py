@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from math import inf
 
 import oslo_messaging
 from oslo_config import cfg
@@ -81,14 +82,25 @@ class AgentProcess:
         try:
             identity = self._settings.state_dir.identity()
             if identity is None:
-                return []
+                return self._left("identity.json, which says whose they are, is gone")
             self._client.identify(identity.id, identity.secret)
             if not teardown_only:
                 with contextlib.suppress(Removed):  # the answer to an earlier try was lost
                     self._client.leave()
-            return Worker(self._settings, identity, self._client, self._heart).teardown()
+            worker = Worker(self._settings, identity, self._client, self._heart)
+            return worker.teardown() or self._left(
+                "its own process takes them down; where there is none, "
+                "'cnsmo-agent --teardown' without --service does"
+            )
         finally:
             self._settings.state_dir.close()
+
+    def _left(self, why: str) -> list[str]:
+        """What is in force still, by service."""
+        return [
+            f"{name}: its units are still here: {why}"
+            for name in self._settings.state_dir.services()
+        ]
 
     def _refuse_removed(self, identity: HostIdentity | None) -> None:
         """A removed host brings nothing up again, and joins anew only with another token."""
@@ -152,12 +164,17 @@ class AgentProcess:
 
     def _loop(self, worker: Worker) -> None:
         reasons = {Reason.SYNC, Reason.REPORT}
-        resync_at = time.monotonic() + jittered(self._settings.resync)
+        resync_at, retry_at = time.monotonic() + jittered(self._settings.resync), inf
         while Reason.STOP not in reasons:
-            retry_at = float("inf")
             try:
-                again = worker.work(reasons)
-                self._backoff.reset()
+                if reasons:
+                    worker.work(reasons)
+                    self._backoff.reset()
+                    retry_at = inf
+                elif retry_at < inf:
+                    worker.look_after(due=True)
+                elif worker.look():
+                    self._wakeup.give(Reason.SYNC)
             except Removed as exc:
                 LOG.warning("%s: everything is taken down", exc)
                 self._settings.state_dir.mark_removed(self._token())
@@ -165,16 +182,13 @@ class AgentProcess:
                 raise
             except CnsmoError as exc:
                 pause = self._backoff.pause()
-                retry_at = time.monotonic() + pause
                 LOG.warning("%s Next try in %.1f s", _explained(exc), pause)
-                again = worker.look_after() if reasons & {Reason.RESYNC, Reason.LOOK} else None
-            look_at = time.monotonic() + again if again is not None else float("inf")
-            reasons = self._wakeup.take(min(retry_at, resync_at, look_at))
+                retry_at = time.monotonic() + pause
+                worker.look_after(due=not reasons & {Reason.RESYNC, Reason.LOOK})
+            reasons = self._wakeup.take(min(retry_at, resync_at, worker.look_at))
             now = time.monotonic()
             if now >= retry_at:
                 reasons |= {Reason.SYNC, Reason.REPORT}
-            if now >= look_at:
-                reasons |= {Reason.LOOK}
             if now >= resync_at:
                 reasons |= {Reason.RESYNC}
                 resync_at = now + jittered(self._settings.resync)

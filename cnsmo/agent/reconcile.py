@@ -4,24 +4,36 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any
 
 from oslo_log import log
 
+from cnsmo.agent.failures import Failures, in_words
+from cnsmo.agent.handover import hand_over
 from cnsmo.agent.identity import StateDir
+from cnsmo.agent.units import Units
 from cnsmo.agent.wakeup import Backoff
 from cnsmo.model.errors import CnsmoError, Denied, Removed, Unavailable
 from cnsmo.model.lifecycle import State
-from cnsmo.model.messages import MAX_REASON, AgentReport, Announcement
+from cnsmo.model.messages import Announcement
 from cnsmo.model.reading import read
 from cnsmo.model.resource import View, joined, member_kind
-from cnsmo.services import registry
 from cnsmo.services.base import Desired, Driver, NetworkService, Observation, System, Unit
 
 LOG = log.getLogger(__name__)
 Announce = Callable[[Announcement], int]
 Withdraw = Callable[[str, str], None]
+Reach = Callable[[float], None]
+"""Reaches the core over a new connection within so many seconds, or raises a CnsmoError."""
+CORES_TROUBLE = (Unavailable, Removed, Denied)
+"""What no unit is to blame for."""
+TRIAL_SECONDS = 1.0
+"""How soon the core is tried again while a change is on trial."""
+OVER_SECONDS = 0.1
+"""How soon is looked at what became of a trial that is over."""
 TROUBLE_SECONDS, LONGEST_TROUBLE_SECONDS = 2.0, 60.0
 """After a failure: how soon it is tried again, at first and at last."""
 
@@ -57,15 +69,16 @@ class ServiceAgent:
     def __init__(
         self, service: NetworkService, system: System, state_dir: StateDir, label: str
     ) -> None:
-        """label: ``deployment/host``, the mark of what belongs to us."""
+        """label: ``deployment/host``, which every mark of ours begins with."""
         self.service = service
-        self._system = system
-        self._state_dir = state_dir
-        self._label = label
-        self._drivers: dict[tuple[str, str], Driver[Any]] = {}
+        self._units = Units(service.name, system, state_dir, label)
+        self._where = self._units.where
         self._applied: dict[str, Desired] = {}
         self._repaired: list[str] = []
-        self._unproven: set[Driver[Any]] = set()
+        self.look_at = inf
+        """When to look again though nothing else is desired, by the monotonic clock: a driver
+        wants to, or something failed."""
+        self._unproven: dict[str, Driver[Any]] = {}
         """Drivers that put something on trial when they were last called, whether it still is."""
         self._settled: Any = None
         self._last: Outcome | None = None
@@ -78,36 +91,27 @@ class ServiceAgent:
 
         :raises Unavailable: when the core does not answer.
         """
-        told = Announced()
         if self.service.Announcement is None:
-            return told
+            return Announced()
         try:
             units = {unit.name: unit for unit in self.service.units(view, host)}
         except Exception as exc:  # of a plugin; the other services shall not suffer
-            LOG.exception("%s %s", self._label, self.service.name)
-            return Announced(refused=[_unforeseen(exc)])
-        for unit in units.values():
-            try:
-                revision = self._announce(view, host, unit, confirmed, announce)
-            except (Unavailable, Removed, Denied):
-                raise
-            except CnsmoError as exc:
-                told.refused.append(f"{unit.name}: {exc}")
-            except Exception as exc:  # of a driver; the other units shall not suffer
-                LOG.exception("%s %s %s", self._label, self.service.name, unit.name)
-                told.refused.append(f"{unit.name}: {_unforeseen(exc)}")
-            else:
-                told.revision = max(told.revision, revision)
-        for name in self._owned(view, host) - set(units):
-            withdraw(self.service.name, name)
-        return told
+            LOG.exception("%s", self._where)
+            return Announced(refused=[in_words(exc)])
+        newest, failures = 0, Failures(self._where)
+        for name, unit in units.items():
+            with failures.of(name, through=CORES_TROUBLE):
+                newest = max(newest, self._announce(view, host, unit, confirmed, announce))
+        for name in sorted(self._owned(view, host) - set(units)):
+            with failures.of(name, "cannot be withdrawn: ", through=CORES_TROUBLE):
+                withdraw(self.service.name, name)
+        return Announced(newest, failures.lines)
 
     def _announce(
         self, view: View, host: str, unit: Unit, confirmed: int, announce: Announce
     ) -> int:
         row = view.get(member_kind(self.service.name), joined(unit.name, host))
-        driver = self._driver(unit.name, unit.driver)
-        driver.check()
+        driver = self._units.ready(unit.name, unit.driver)
         body = driver.announce(unit)
         said = {} if row is None else self._plain(row.body)
         if row is not None and said == self._plain(body) and row.revision <= confirmed:
@@ -133,179 +137,184 @@ class ServiceAgent:
         }
 
     def reconcile(
-        self, view: View, host: str, problems: list[str], thorough: bool = True
+        self,
+        view: View,
+        host: str,
+        problems: list[str],
+        thorough: bool = True,
+        reach: Reach | None = None,
     ) -> Outcome:
         """Compile, apply what differs, observe, and say where that leaves us.
 
         problems: what already went wrong on the way (announcements that were refused). thorough:
-        look at what is really there, even when nothing else is desired than the last time.
+        look at what is really there, even when nothing else is desired than the last time; what
+        failed then, or is under way, is looked at again when it is time to (look_at).
+        reach: asked when something is on trial; None where the core is not asked now.
         """
         try:
             desired = self.service.compile(view, host)
             units = {(unit.name, unit.driver) for unit in self.service.units(view, host)}
         except Exception as exc:  # of a plugin; the other services shall not suffer
-            LOG.exception("%s %s", self._label, self.service.name)
-            return Outcome(State.ERROR, _unforeseen(exc), {}, applied=False)
+            LOG.exception("%s", self._where)
+            return Outcome(State.ERROR, in_words(exc), {}, applied=False)
         situation = (desired, units, problems)
         if not thorough and self._last is not None and self._settled == situation:
             return self._last
-        outcome = self._reconcile(desired, units, problems)
-        calm = outcome.applied and outcome.again is None and not outcome.repaired
-        calm = calm and not self._unproven
-        self._settled, self._last = situation, outcome if calm else None
+        self._unproven.clear()
+        outcome, tried = self._reconcile(desired, units, problems, reach)
+        self.look_at = inf if outcome.again is None else time.monotonic() + outcome.again
+        # What was seen during a trial need not be there after it.
+        self._settled = situation
+        self._last = None if tried else dataclasses.replace(outcome, repaired=[])
         return outcome
 
     def _reconcile(
-        self, desired: Mapping[str, Desired], units: set[tuple[str, str]], problems: list[str]
-    ) -> Outcome:
-        self._unproven.clear()
+        self,
+        desired: Mapping[str, Desired],
+        units: set[tuple[str, str]],
+        problems: list[str],
+        reach: Reach | None,
+    ) -> tuple[Outcome, bool]:
+        """Where it leads, and whether something was on trial meanwhile."""
         kept = units | {(name, wanted.driver) for name, wanted in desired.items()}
-        failures = list(problems) + self._remove_all_but(kept)
-        doubts: list[str] = []
-        seen: dict[str, Observation] = {}
+        failures = Failures(self._where, problems)
+        self._remove_gone(kept, failures)
         placed = {name: wanted for name, wanted in desired.items() if not wanted.waiting}
+        seen: dict[str, Observation] = {}
         for name, wanted in placed.items():
-            try:
-                seen[name] = self._converge(name, wanted)
-            except CnsmoError as exc:
-                LOG.warning("%s %s %s: %s", self._label, self.service.name, name, exc)
-                failures.append(f"{name}: {exc}")
-                continue
-            except Exception as exc:
-                LOG.exception("%s %s %s", self._label, self.service.name, name)
-                failures.append(f"{name}: {_unforeseen(exc)}")
-                continue
-            problems_now = (*wanted.problems, *seen[name].problems)
-            doubts += [f"{name}: {problem}" for problem in problems_now]
+            with failures.of(name):
+                seen[name] = self._converge(name, wanted, kept, failures)
         waiting = sorted({name for name, _driver in units} - set(placed))
-        state, reason = _standing(failures, doubts, waiting)
+        pending = [f"waiting for a place in {', '.join(waiting)}"] if waiting else []
+        tried = bool(self._unproven)
+        on_trial, soon = self._prove(reach, failures)
+        doubts = [
+            f"{name}: {problem}"
+            for name, found in seen.items()
+            for problem in (*placed[name].problems, *found.problems)
+        ]
+        state, reason = _standing(failures.lines, pending + on_trial, doubts)
         repaired, self._repaired = self._repaired, []
         wishes = [found.again for found in seen.values() if found.again is not None]
-        if failures:
+        wishes += soon
+        if failures.lines:
             wishes.append(self._trouble.pause())
         else:
             self._trouble.reset()
-        return Outcome(
+        made = Outcome(
             state,
             reason,
             observation={name: dict(found.detail) for name, found in seen.items()},
-            applied=not failures,
+            applied=not failures.lines and not on_trial,
             repaired=repaired,
             again=min(wishes, default=None),
         )
+        return made, tried
 
-    def _converge(self, name: str, wanted: Desired) -> Observation:
-        driver = self._driver(name, wanted.driver)
-        driver.check()
+    def _converge(
+        self, name: str, wanted: Desired, kept: set[tuple[str, str]], failures: Failures
+    ) -> Observation:
+        driver = self._units.ready(name, wanted.driver)
+        before = self._applied.get(name)
+        replaced = {old for unit, old in self._units.made() - kept if unit == name}
         try:
-            changes = driver.apply(wanted)
+            if replaced:
+                changes = hand_over(self._units, name, replaced, before, wanted)
+            else:
+                changes = driver.apply(wanted)
         finally:
-            if driver.trial() is not None:
-                self._unproven.add(driver)
-        known = self._applied.get(name) == wanted
+            with failures.of(name, "whether something is on trial cannot be told: "):
+                if driver.trial() is not None:
+                    self._unproven[name] = driver
+        known = before == wanted
         self._applied[name] = wanted
         if known:
             self._repaired += [f"{name}: {change}" for change in changes]
         for change in changes:
             LOG.info(
-                "%s %s %s: %s%s",
-                self._label, self.service.name, name, "repaired: " if known else "", change,
+                "%s %s: %s%s",
+                self._where, name, "repaired: " if known else "", change,
             )  # fmt: skip
         observation = driver.observe(wanted)
         if observation.drift:
             raise CnsmoError("still not as declared: " + "; ".join(observation.drift[:5]))
         return observation
 
-    def _remove_all_but(self, kept: set[tuple[str, str]]) -> list[str]:
-        """Remove units, and drivers of units, that have no business here (any more)."""
-        failures = []
-        made = {*self._state_dir.units(self.service.name), *self._drivers}
-        for name, driver in sorted(made - kept):
-            if not self._replaceable(name, kept):
-                continue  # what cannot work here does not replace what does
-            try:
-                self._driver(name, driver).remove()
-            except CnsmoError as exc:
-                failures.append(f"{name}: cannot be removed: {exc}")
-                continue
-            except Exception as exc:
-                LOG.exception("%s %s %s", self._label, self.service.name, name)
-                failures.append(f"{name}: cannot be removed: {_unforeseen(exc)}")
-                continue
-            LOG.info("%s %s %s: removed", self._label, self.service.name, name)
-            self._drivers.pop((name, driver), None)
-            self._applied.pop(name, None)
-        return failures
+    def _remove_gone(self, kept: set[tuple[str, str]], failures: Failures) -> None:
+        """Remove units that have no business here (any more).
 
-    def _replaceable(self, unit: str, kept: set[tuple[str, str]]) -> bool:
-        """Whether the driver that takes a unit over, if one does, has what it needs."""
+        A unit that changes its driver stays as it is until the new one can take over.
+        """
+        here = {name for name, _driver in kept}
+        for name, driver in sorted(self._units.made()):
+            if name not in here:
+                with failures.of(name, "cannot be removed: "):
+                    self._units.remove(name, driver)
+                    self._applied.pop(name, None)
+
+    def _prove(self, reach: Reach | None, failures: Failures) -> tuple[list[str], list[float]]:
+        """Let what is on trial stay, once the core answered over a new connection.
+
+        An old connection proves nothing: it may stay open where a new one is refused. What is on
+        trial no more when the answer comes has gone back, and is looked at anew.
+
+        :return: why it is on trial still, if it is, and how soon that is looked at again.
+        """
+        if not self._unproven:
+            return [], []
+        trouble = "the core did not answer in time"
         try:
-            for name, driver in kept:
-                if name == unit:
-                    self._driver(name, driver).check()
-        except CnsmoError:
-            return False
-        return True
+            if reach is None:
+                raise Unavailable("the core has not been asked yet")
+            if (left := self._left(failures)) > 0:
+                reach(left)
+                if self._confirm(failures):
+                    return [], []
+        except CnsmoError as exc:
+            trouble = str(exc)
+        LOG.warning("%s: on trial: %s", self._where, trouble)
+        left = self._left(failures)
+        reason = f"the trial is over: {trouble}"
+        if left > 0:
+            reason = (
+                f"on trial until the core is reached, else the last good state returns: {trouble}"
+            )
+        return [reason], [min(max(left, OVER_SECONDS), TRIAL_SECONDS)]
 
-    def on_trial(self) -> float | None:
-        """Seconds for which the first of the changes on trial is so; None when none is.
+    def _left(self, failures: Failures) -> float:
+        """Seconds for which the first of the changes on trial is so; 0: one has gone back."""
+        left = TRIAL_SECONDS
+        for number, (name, driver) in enumerate(self._unproven.items()):
+            with failures.of(name, "whether something is on trial cannot be told: "):
+                seconds = driver.trial() or 0.0
+                left = min(left, seconds) if number else seconds
+        return left
 
-        0: one was, and its driver has gone back since; what was observed is not there any more.
-        """
-        return min((driver.trial() or 0.0 for driver in self._unproven), default=None)
-
-    def confirm(self) -> bool:
-        """What is on trial stays.
-
-        :return: whether it does; False: a driver has gone back before.
-        :raises DriverError: when that cannot be written down.
-        """
-        late = {driver for driver in self._unproven if not driver.confirm()}
-        self._unproven = late
-        return not late
+    def _confirm(self, failures: Failures) -> bool:
+        """Let it stay; False: a driver has gone back before."""
+        for name, driver in list(self._unproven.items()):
+            with failures.of(name, "what is on trial cannot be confirmed: "):
+                if driver.confirm():
+                    LOG.info("%s %s: the core was reached, it stays", self._where, name)
+                    del self._unproven[name]
+        return not self._unproven
 
     def remove(self) -> list[str]:
         """Take everything of this service away from the host.
 
         :return: what could not be taken away.
         """
-        return self._remove_all_but(set())
-
-    def _driver(self, unit: str, name: str) -> Driver[Any]:
-        key = (unit, name)
-        if key not in self._drivers:
-            self._drivers[key] = registry.make_driver(
-                self.service.name,
-                name,
-                self._system,
-                unit,
-                joined(self._label, unit),
-                self._state_dir.unit(self.service.name, unit, name),
-            )
-        return self._drivers[key]
+        self._applied.clear()
+        return self._units.remove_all()
 
 
-def _unforeseen(exc: Exception) -> str:
-    return f"unforeseen {type(exc).__name__}: {exc}"
-
-
-def report_of(service: str, outcome: Outcome, revision: int) -> AgentReport:
-    """The report that tells the core of an outcome."""
-    return AgentReport(
-        service=service,
-        state=outcome.state,
-        reason=outcome.reason[:MAX_REASON],
-        applied_revision=revision,
-        observation=outcome.observation,
-    )
-
-
-def _standing(failures: list[str], doubts: list[str], waiting: list[str]) -> tuple[State, str]:
+def _standing(failures: list[str], pending: list[str], doubts: list[str]) -> tuple[State, str]:
     """The state that follows from what was found, the worst first, and its reason."""
-    if failures:
-        return State.ERROR, "; ".join(failures)
-    if waiting:
-        return State.CONFIGURING, f"waiting for a place in {', '.join(waiting)}"
-    if doubts:
-        return State.DEGRADED, "; ".join(doubts)
+    for state, found in (
+        (State.ERROR, failures),
+        (State.CONFIGURING, pending),
+        (State.DEGRADED, doubts),
+    ):
+        if found:
+            return state, "; ".join(found)
     return State.READY, ""

@@ -17,7 +17,7 @@ class Reason(enum.Enum):
     RESYNC = enum.auto()
     """Time to look at everything anew, this host's facts too."""
     LOOK = enum.auto()
-    """A driver wants to look at what is really there: something is under way."""
+    """All others know what this host announced: a driver may go on with what it has under way."""
     REPORT = enum.auto()
     """The core forgot, or wants to see, how things stand."""
     STOP = enum.auto()

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Collection, Iterable, Sequence
+from math import inf
 
 from oslo_log import log
 
 from cnsmo.agent.heartbeat import Heart
 from cnsmo.agent.identity import HostIdentity
-from cnsmo.agent.reconcile import Outcome, ServiceAgent, report_of
+from cnsmo.agent.reconcile import Outcome, ServiceAgent
+from cnsmo.agent.report import report_of
 from cnsmo.agent.settings import Settings
+from cnsmo.agent.units import Units
 from cnsmo.agent.wakeup import Reason
 from cnsmo.bus.clients import CoreClient
 from cnsmo.model.errors import CnsmoError, Denied, Removed, Unavailable
@@ -22,10 +25,6 @@ from cnsmo.services import registry
 from cnsmo.state.replica import Replica
 
 LOG = log.getLogger(__name__)
-TRIAL_SECONDS = 1.0
-"""How soon the core is tried again while a change is on trial."""
-OVER_SECONDS = 0.1
-"""How soon is looked at what became of a trial that is over."""
 
 
 class Worker:
@@ -39,24 +38,23 @@ class Worker:
         self._heart = heart
         self._host = identity.host
         self._replica = Replica(settings.state_dir.replica(), identity.deployment, identity.id)
+        self._label = joined(identity.deployment, identity.host)
         self._agents = [
-            ServiceAgent(
-                registry.service(name),
-                settings.system,
-                settings.state_dir,
-                joined(identity.deployment, identity.host),
-            )
-            for name in settings.services
+            ServiceAgent(service, settings.system, settings.state_dir, self._label)
+            for service in registry.in_order(settings.services)
         ]
         self._reported: dict[str, tuple[State, str]] = {}
         self._told_facts = False
         self._unfinished = False
         """Whether a round ended early: what it had fetched is still to be told and looked at."""
         self._disk_trouble = ""
+        self._left_over: list[str] = []
+        """What services made that nobody runs any more, and could not be taken away."""
         self._refused: dict[str, list[str]] = {}
 
     def return_from_disk(self) -> None:
         """Bring the last known state in force before anybody is asked."""
+        self._clear_strays()
         if self._replica.load():
             LOG.info(
                 "deployment=%s host=%s revision=%d from disk",
@@ -64,39 +62,63 @@ class Worker:
             )  # fmt: skip
             self.look_after()
 
-    def look_after(self) -> float | None:
+    @property
+    def look_at(self) -> float:
+        """When the next service wants to be looked at again, by the monotonic clock."""
+        return min((agent.look_at for agent in self._agents), default=inf)
+
+    def look_after(self, due: bool = False) -> None:
         """Keep the host equal to the last known state, without the core.
 
-        :return: seconds after which a driver wants to look again, if one does.
+        due: only the services that want to be looked at again by now.
         """
-        view, again = self._replica.view(), []
-        for agent in self._agents:
+        view = self._replica.view()
+        for agent in self._due() if due else self._agents:
             outcome = self._reconcile(agent, view, [], thorough=True)
             if outcome is not None and outcome.reason:
                 LOG.warning("%s: %s: %s", agent.service.name, outcome.state, outcome.reason)
-            if outcome is not None and outcome.again is not None:
-                again.append(outcome.again)
-        return min(again, default=None)
 
-    def work(self, reasons: Collection[Reason]) -> float | None:
+    def look(self) -> bool:
+        """Look at the services that want to be looked at again by now; nothing is fetched.
+
+        :return: whether the core was told something, which is to be fetched now.
+        :raises CnsmoError: what the core answered, or that it does not.
+        """
+        news = False
+        for agent in self._due():
+            name = agent.service.name
+            news |= self._announce([agent]) > 0
+            view, refused = self._replica.view(), self._refusals(agent)
+            outcome = self._reconcile(agent, view, refused, thorough=True, online=True)
+            if outcome is not None:
+                self._tell(name, outcome, asked=False)
+            self._heart.beat_until_confirmed(name)
+        return news
+
+    def _due(self) -> list[ServiceAgent]:
+        now = time.monotonic()
+        return [agent for agent in self._agents if agent.look_at <= now]
+
+    def work(self, reasons: Collection[Reason]) -> None:
         """One round with the core: tell, fetch, announce, reconcile, report.
 
         Rows that only tell how other agents stand do not make anybody announce or look anew.
 
-        :return: seconds after which a driver wants to look again, if one does.
         :raises CnsmoError: what the core answered, or that it does not.
         """
+        if Reason.RESYNC in reasons:
+            self._clear_strays()
         self._tell_facts(Reason.RESYNC in reasons)
         changes = self._fetch()
         left, self._unfinished = self._unfinished, True
         declared = left or any(row.kind != AGENT for row in changes.rows)
         thorough = left or bool(set(reasons) & {Reason.RESYNC, Reason.LOOK, Reason.REPORT})
-        again: list[float] = []
         trouble: Unavailable | None = None
         if changes.rows or thorough or self._behind():
             if declared or thorough:
                 try:
-                    self._refused = self._announce()
+                    if self._announce(self._agents) > self._replica.revision:
+                        self._fetch()
                 except Unavailable as exc:  # what is known is brought in force all the same
                     trouble = exc
             view = self._replica.view()
@@ -109,23 +131,35 @@ class Worker:
             for agent, outcome in outcomes:
                 if outcome is not None:
                     self._tell(agent.service.name, outcome, left or Reason.REPORT in reasons)
-                    again += [] if outcome.again is None else [outcome.again]
         if declared or not changes.rows:
             self._heart.beat(catch_up=not declared)
         self._unfinished = False
-        return min(again, default=None)
 
     def teardown(self) -> list[str]:
         """Take away all that the agents made, and forget the deployment.
 
         :return: what could not be taken away.
         """
-        failures = [failure for agent in self._agents for failure in agent.remove()]
+        failures = [failure for agent in reversed(self._agents) for failure in agent.remove()]
+        failures += self._clear_strays()
         for failure in failures:
             LOG.error("%s", failure)
         if not failures:
             self._settings.state_dir.forget()
         return failures
+
+    def _clear_strays(self) -> list[str]:
+        """Take down what services made that nobody runs any more.
+
+        :return: what could not be taken away; it is told with the state of what does run.
+        """
+        state_dir, system = self._settings.state_dir, self._settings.system
+        self._left_over = [
+            f"{name} is not run here any more, but {failure}"
+            for name in state_dir.strays(self._settings.services)
+            for failure in Units(name, system, state_dir, self._label).remove_all()
+        ]
+        return self._left_over
 
     def _behind(self) -> bool:
         """Whether some agent has not brought in force what the replica holds."""
@@ -173,14 +207,13 @@ class Worker:
             self._disk_trouble = f"the replica cannot be written to disk: {exc.strerror}"
             LOG.error("%s; it is kept in memory, and tried again", self._disk_trouble)
 
-    def _announce(self) -> dict[str, list[str]]:
-        """Announce what is new, and fetch what the core made of it.
+    def _announce(self, agents: Iterable[ServiceAgent]) -> int:
+        """Announce what is new.
 
-        :return: what the core refused, by service.
+        :return: the newest revision that holds something that was told just now.
         """
-        refused = {}
-        newest = self._replica.revision
-        for agent in self._agents:
+        newest = 0
+        for agent in agents:
             told = agent.announce(
                 self._replica.view(),
                 self._host,
@@ -188,11 +221,9 @@ class Worker:
                 self._client.announce,
                 self._client.withdraw,
             )
-            refused[agent.service.name] = told.refused
+            self._refused[agent.service.name] = told.refused
             newest = max(newest, told.revision)
-        if newest > self._replica.revision:
-            self._fetch()
-        return refused
+        return newest
 
     def _refusals(self, agent: ServiceAgent) -> list[str]:
         return self._refused.get(agent.service.name, [])
@@ -214,48 +245,23 @@ class Worker:
         online: bool = False,
     ) -> Outcome | None:
         """None when nothing is known yet: then nothing is touched."""
+        if thorough:
+            agent.look_at = inf  # what it wants after that it says anew
         if view.revision == 0:
             return None
-        outcome = agent.reconcile(view, self._host, list(refused), thorough)
-        left = agent.on_trial()
-        if left is not None:
-            outcome = self._prove(agent, outcome, left, online)
+        reach = self._reach if online else None
+        outcome = agent.reconcile(view, self._host, list(refused), thorough, reach)
         if outcome.applied:
             self._heart.applied(agent.service.name, view.revision)
-        if self._disk_trouble and outcome.state is State.READY:
-            return dataclasses.replace(outcome, state=State.DEGRADED, reason=self._disk_trouble)
+        trouble = "; ".join([*filter(None, [self._disk_trouble]), *self._left_over])
+        if trouble and outcome.state is State.READY:
+            return dataclasses.replace(outcome, state=State.DEGRADED, reason=trouble)
         return outcome
 
-    def _prove(self, agent: ServiceAgent, outcome: Outcome, left: float, online: bool) -> Outcome:
-        """Let a change stay that is on trial, once the core answered over a new connection.
-
-        An old connection proves nothing: it may stay open where a new one is refused. What is on
-        trial no more when the answer comes has gone back, and is looked at anew.
-        """
-        trouble = "the core did not answer in time"
-        try:
-            if not online:
-                raise Unavailable("the core has not been asked yet")
-            if left > 0:
-                self._client.knock(left)
-                self._client.sync(self._replica.revision)
-                if agent.confirm():
-                    LOG.info(
-                        "%s: the core was reached, what was on trial stays", agent.service.name
-                    )
-                    return outcome
-        except CnsmoError as exc:
-            trouble = str(exc)
-        left = agent.on_trial() or 0.0
-        reason = f"the trial is over: {trouble}"
-        if left > 0:
-            seconds = math.ceil(left)
-            reason = f"on trial for {seconds} s more, then the last good state returns: {trouble}"
-        LOG.warning("%s: %s", agent.service.name, reason)
-        again = min(max(left, OVER_SECONDS), TRIAL_SECONDS)
-        return dataclasses.replace(
-            outcome, state=State.CONFIGURING, reason=reason, applied=False, again=again
-        )
+    def _reach(self, patience: float) -> None:
+        """Reach the core over a new connection. patience: seconds."""
+        self._client.knock(patience)
+        self._client.sync(self._replica.revision)
 
     def _report(self, service: str, outcome: Outcome) -> None:
         """Report one service; what the core does not take of it must not stop the others."""

@@ -18,7 +18,8 @@ OPTS = [
     cfg.ListOpt(
         "services",
         default=[],
-        help="Services to run; empty: all that are installed. --service NAME runs one alone.",
+        help="Services to run; empty: all that are installed. --service NAME runs one alone. "
+        "What a service made that is not run any more is taken down at the next start.",
     ),
     cfg.FloatOpt(
         "heartbeat",

@@ -15,7 +15,6 @@ from cnsmo.model.names import GrantedGroup, Label, printable
 MAX_REASON = 500
 """Characters of a reason; the rest is cut."""
 
-
 Revision = Annotated[int, Field(ge=0, lt=2**63)]
 """Of a deployment, as the database can hold it."""
 
@@ -63,7 +62,7 @@ class AgentReport(Message):
     reason: Annotated[str, Field(max_length=MAX_REASON), AfterValidator(printable)] = ""
     applied_revision: Revision
     observation: dict[str, Any] | None = None
-    """What the driver saw; only when the core asked for it, or the state changed."""
+    """What the drivers saw, by unit, and what was left out of it."""
 
 
 class Heartbeat(Message):

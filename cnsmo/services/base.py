@@ -151,7 +151,8 @@ class Driver(abc.ABC, Generic[D]):
     """Keeps one unit on one host. Holds no state of its own that a restart would lose.
 
     ``state_dir`` is the unit's own directory, ``<agent's>/units/<service>/<unit>/<driver>``;
-    whatever must survive a reboot or is secret lives there (0700, files 0600).
+    whatever must survive a reboot or is secret lives there (0700, files 0600). The agent makes it
+    before the first announce() and apply(), and deletes it after remove().
     """
 
     name: ClassVar[str]
@@ -161,7 +162,7 @@ class Driver(abc.ABC, Generic[D]):
     """Its driver_options; what does not fit is refused at plan."""
 
     def __init__(self, system: System, unit: str, label: str, state_dir: Path) -> None:
-        """label: ``deployment/host/unit``, a mark for what belongs to us (interface alias etc.)."""
+        """label: ``deployment/host/service/unit``, the mark of what is ours (alias, comment)."""
         self.system = system
         self.unit = unit
         self.label = label
@@ -227,6 +228,9 @@ class NetworkService(abc.ABC):
     Announcement: ClassVar[type[BaseModel] | None] = None
     """What a host may announce to an instance; validated before admit() sees it. None: nothing,
     then a host has its place as soon as the instance concerns it."""
+    after: ClassVar[frozenset[str]] = frozenset()
+    """Services that are brought in force before this one where a host runs both: it binds to, or
+    names, what they make. At a removal it goes first."""
 
     Adjustment: ClassVar[type[BaseModel] | None] = None
     """What an operator may say of one host in an instance, beside the document. None: nothing."""

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import functools
+import graphlib
 import importlib.metadata
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,6 +50,22 @@ def service(name: str) -> NetworkService:
     except KeyError:
         known = ", ".join(services())
         raise InvalidRequest(f"no service {ascii(name)} is installed; there are: {known}") from None
+
+
+def in_order(names: Iterable[str]) -> list[NetworkService]:
+    """The services of these names, each behind those that it comes ``after``.
+
+    :raises InvalidRequest: when one is not installed, or two wait for each other.
+    """
+    found = {name: service(name) for name in names}
+    sorter = graphlib.TopologicalSorter(
+        {name: [other for other in found if other in it.after] for name, it in found.items()}
+    )
+    try:
+        return [found[name] for name in sorter.static_order()]
+    except graphlib.CycleError as exc:
+        circle = ", ".join(sorted(set(exc.args[1])))
+        raise InvalidRequest(f"these services wait for each other: {circle}") from exc
 
 
 @functools.cache

@@ -139,7 +139,9 @@ class TestDriver:
     @pytest.fixture(autouse=True)
     def _make(self, sample: Any, tmp_path: Path) -> None:
         self.directory = tmp_path / "unit"
-        self.driver = sample.Driver(LocalSystem(), "office", "shop/web1/office", self.directory)
+        self.driver = sample.Driver(
+            LocalSystem(), "office", "shop/web1/phonebook/office", self.directory
+        )
         self.desired = sample.Desired("noop", numbers=(("web1", 100), ("web2", 200)))
 
     def test_applying_twice_changes_nothing(self) -> None:

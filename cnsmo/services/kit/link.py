@@ -17,6 +17,8 @@ from typing import Any
 from cnsmo.model.errors import DriverError, ProgramError
 from cnsmo.services.base import System
 
+VPN = "vpn"
+"""The service whose interfaces operators know by their names."""
 NAME_BYTES = 15
 """IFNAMSIZ without the final zero, see netdevice(7)."""
 ALIAS_BYTES = 255
@@ -59,18 +61,28 @@ class Step:
     command: str
 
 
-def interface_name(unit: str) -> str:
-    """Name of a unit's interface: readable where it fits, with a hash where it does not."""
+def interface_name(service: str, unit: str) -> str:
+    """Name of a unit's interface, another one for each unit of each service.
+
+    The VPNs' are readable where they fit; all others have a hash.
+    """
     plain = f"cn-{unit}"
-    if len(plain) <= NAME_BYTES:
+    if service == VPN and len(plain) <= NAME_BYTES:
         return plain
-    digest = hashlib.sha256(unit.encode()).hexdigest()[:6]
-    return f"cn-{unit[:5]}-{digest}"
+    whose = unit if service == VPN else f"{service}/{unit}"
+    return f"cn-{unit[:5]}-{_digest(whose, 6)}"
 
 
 def mark(label: str) -> str:
-    """The alias by which an interface is known as ours."""
-    return f"cnsmo:{label}"[:ALIAS_BYTES]
+    """The alias by which an interface is known as ours; cut, with a hash, where it is too long."""
+    plain = f"cnsmo:{label}"
+    if len(plain) <= ALIAS_BYTES:
+        return plain
+    return f"{plain[: ALIAS_BYTES - 17]}~{_digest(label, 16)}"
+
+
+def _digest(text: str, digits: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 def read_link(system: System, name: str) -> Link | None:
@@ -159,10 +171,11 @@ def require_ours(link: Link, label: str) -> None:
     :raises DriverError: with the remedy.
     """
     if not is_ours(link, label):
+        unit = " ".join(label.split("/")[-2:])
         whose = f"its alias is {ascii(link.alias)}" if link.alias else "it has no alias"
         raise DriverError(
             f"the interface {link.name} exists and was not made by CNSMO for {label} ({whose}): "
-            f"delete it ('ip link delete {link.name}') or rename it, or give the VPN another name"
+            f"delete it ('ip link delete {link.name}') or rename it, or give {unit} another name"
         )
 
 

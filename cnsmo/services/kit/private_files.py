@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from cnsmo.files import write_file
@@ -46,6 +47,32 @@ def read_private(path: Path) -> str | None:
         return None
     except (OSError, UnicodeDecodeError) as exc:
         raise DriverError(f"{path} cannot be read: {exc}") from exc
+
+
+def read_tree(path: Path) -> dict[Path, bytes]:
+    """All plain files of a directory, by path; none when there is no such directory.
+
+    :raises DriverError: when one cannot be read.
+    """
+    try:
+        return {it: it.read_bytes() for it in path.rglob("*") if it.is_file()}
+    except OSError as exc:
+        raise DriverError(f"{path} cannot be read: {exc}") from exc
+
+
+def write_tree(files: Mapping[Path, bytes]) -> None:
+    """Write files back that read_tree() read.
+
+    :raises DriverError: when one cannot be written.
+    """
+    for path, content in files.items():
+        ensure_directory(path.parent)
+        try:
+            path.touch(mode=0o600)
+            path.chmod(0o600)  # whatever the umask takes away
+            path.write_bytes(content)
+        except OSError as exc:
+            raise DriverError(f"{path} cannot be written: {exc.strerror}") from exc
 
 
 def remove_tree(path: Path) -> None:

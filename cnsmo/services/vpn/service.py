@@ -95,7 +95,7 @@ class VpnService(NetworkService):
         return [
             Segment(
                 name=name,
-                interface=interface_name(name),
+                interface=interface_name(self.name, name),
                 members=addresses(view, name, spec),
                 networks=spec.cidr,
             )

@@ -23,7 +23,7 @@ from tests.functional.vpn.vms import Vm, end_pings
 Drift = Callable[[Vm, str], None]
 """What somebody else does to a VM behind the driver's back; the interface's name is given."""
 
-IF = interface_name(VPN)
+IF = interface_name("vpn", VPN)
 LINK_DRIFTS: dict[str, Drift] = {
     "link down": lambda vm, dev: void(vm.run(f"ip link set dev {dev} down")),
     "address removed": lambda vm, dev: void(vm.run(f"ip address flush dev {dev} scope global")),

@@ -64,7 +64,7 @@ class Deployment:
         """What a new agent process does: a new driver object on the same state directory."""
         vm = self.net.vms[name]
         self.drivers[name] = self._class(
-            wrap(vm.system), VPN, f"shop/{name}/{VPN}", self.state_dir(name)
+            wrap(vm.system), VPN, f"shop/{name}/vpn/{VPN}", self.state_dir(name)
         )
         return self.drivers[name]
 

@@ -18,7 +18,7 @@ def test_a_certificate_in_anothers_name_opens_nothing(deploy: Deploy) -> None:
     """``three`` is a member, but the certificate that it announces says that it is ``two``."""
     shop = deploy("one", "two", "three")
     thief = OpenvpnDriver(
-        shop.net.vms["three"].system, VPN, f"shop/two/{VPN}", shop.state_dir("three")
+        shop.net.vms["three"].system, VPN, f"shop/two/vpn/{VPN}", shop.state_dir("three")
     )
     shop.drivers["three"] = thief
     shop.converge()
@@ -56,7 +56,7 @@ def test_a_stranger_who_knows_everything_public_is_refused(deploy: Deploy) -> No
     shop.leave("three")
     shop.apply("one")
     stranger = OpenvpnDriver(
-        shop.net.vms["three"].system, VPN, f"shop/two/{VPN}", shop.state_dir("three")
+        shop.net.vms["three"].system, VPN, f"shop/two/vpn/{VPN}", shop.state_dir("three")
     )
     stranger.apply(shop.desired("two"))
     assert sessions(shop) == {}

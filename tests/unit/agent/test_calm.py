@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An agent works when there is something to do, comes back to what failed, and harms no other."""
 
+import time
+from math import inf
 from typing import Any
 
 import pytest
@@ -27,12 +29,39 @@ def test_rows_that_change_nothing_here_cost_no_look(bench: Bench) -> None:  # no
     assert "apply" in again(bench, note("a", "other"), member("a"))
 
 
-def test_a_driver_that_wants_to_look_again_is_asked_each_time(bench: Bench) -> None:  # noqa: F811
+def test_a_driver_that_wants_to_look_again_is_asked_at_its_time_and_not_before(
+    bench: Bench,  # noqa: F811
+) -> None:
+    rows = [note("a"), member("a")]
+    assert bench.reconcile(*rows).again is None
+    assert bench.agent.look_at == inf
+    bench.driver("a").trouble["seen"] = Observation(again=500)
+    before = time.monotonic()
+    assert bench.reconcile(*rows).again == 500
+    due = bench.agent.look_at
+    assert before + 500 <= due <= time.monotonic() + 500
+    assert again(bench, *rows) == []
+    assert bench.agent.look_at == due, "a row that changes nothing does not put it off"
+
+
+def test_what_failed_is_not_tried_at_each_row_that_changes_nothing(
+    bench: Bench,  # noqa: F811
+) -> None:
     rows = [note("a"), member("a")]
     bench.reconcile(*rows)
-    bench.driver("a").trouble["seen"] = Observation(again=0.5)
-    assert bench.reconcile(*rows).again == 0.5
-    assert "apply" in again(bench, *rows)
+    bench.driver("a").trouble["apply"] = DriverError("no")
+    failed = bench.reconcile(*rows)
+    assert again(bench, *rows, row("agent", "web2/notes", {"state": "ready"})) == []
+    assert bench.agent.reconcile(view(rows), "web1", [], thorough=False) == failed
+    assert "apply" in again(bench, note("a", "other"), member("a"))
+
+
+def test_drift_is_told_once(bench: Bench) -> None:  # noqa: F811
+    rows = [note("a"), member("a")]
+    bench.reconcile(*rows)
+    bench.driver("a").text = "somebody else's"
+    assert bench.reconcile(*rows).repaired
+    assert not bench.agent.reconcile(view(rows), "web1", [], thorough=False).repaired
 
 
 def test_what_failed_is_tried_again_soon_and_then_less_often(bench: Bench) -> None:  # noqa: F811

@@ -128,3 +128,11 @@ def test_units_are_found_with_the_driver_that_made_them(state: StateDir) -> None
     state.unit("firewall", "x", "nftables").mkdir(parents=True)
     (state.path / "units" / "vpn" / "a" / "file").write_text("no unit")
     assert state.units("vpn") == [("a", "noop"), ("a", "wireguard"), ("b", "noop")]
+    assert state.services() == ["firewall", "vpn"]
+
+
+def test_only_who_has_the_directory_alone_knows_of_strays(state: StateDir, folder: Path) -> None:
+    state.unit("vpn", "a", "noop").mkdir(parents=True)
+    state.unit("firewall", "x", "nftables").mkdir(parents=True)
+    assert state.strays(["vpn"]) == ["firewall"]
+    assert StateDir(folder, "vpn").strays(["vpn"]) == []

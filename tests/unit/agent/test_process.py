@@ -20,7 +20,7 @@ from cnsmo.agent.system import LocalSystem
 from cnsmo.bus.clients import OperatorClient
 from cnsmo.bus.events import Watch
 from cnsmo.core.server import CoreServer
-from cnsmo.model.errors import Conflict, Denied, Removed
+from cnsmo.model.errors import Conflict, Denied, DriverError, Removed
 from cnsmo.model.host import HostFacts
 from cnsmo.model.messages import EventMessage, TokenRequest
 from cnsmo.services.vpn.drivers import noop
@@ -217,6 +217,28 @@ def test_an_agent_returns_to_its_last_state_when_the_core_is_away(shop: Place) -
     assert desired.read_text() == before
 
 
+def test_what_fails_at_a_start_without_the_core_is_tried_again_soon(
+    shop: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.agent("web1")
+    shop.ready("web1")
+    shop.stop_agent("web1")
+    shop.stop_core()
+    apply, tries = noop.NoopDriver.apply, list[float]()
+
+    def fail_twice(driver: noop.NoopDriver, desired: Any) -> list[str]:
+        tries.append(time.monotonic())
+        if len(tries) < 3:
+            raise DriverError("the interface is not there yet")
+        return apply(driver, desired)
+
+    monkeypatch.setattr(noop.NoopDriver, "apply", fail_twice)
+    (shop.path / "web1/units/vpn/backbone/noop/desired.json").unlink()
+    shop.agent("web1", resync=3600)
+    eventually(lambda: shop.desired("web1") is not None)
+    assert len(tries) == 3
+
+
 def test_an_agent_looks_after_its_host_while_the_core_is_away(shop: Place) -> None:
     shop.agent("web1", resync=0.3)
     shop.ready("web1")
@@ -274,6 +296,26 @@ def test_who_leaves_takes_everything_down_and_its_name_is_free(shop: Place) -> N
     assert AgentProcess(shop.conf, shop.settings("web1")).leave() == [], "nothing left to leave"
     shop.agent("web1")
     shop.ready("web1")
+
+
+def test_who_leaves_says_what_it_leaves_to_other_processes(shop: Place) -> None:
+    role = StateDir(shop.path / "web1", "vpn")
+    shop.agent("web1", state_dir=role)
+    shop.ready("web1")
+    shop.stop_agent("web1")
+    (shop.path / "web1/units/firewall/perimeter/noop").mkdir(parents=True)
+    (said,) = AgentProcess(shop.conf, shop.settings("web1", state_dir=role)).leave()
+    assert said.startswith("firewall: its units are still here: its own process takes them down")
+    assert AgentProcess(shop.conf, shop.settings("web1")).leave(teardown_only=True) == []
+    assert not (shop.path / "web1/units/firewall/perimeter/noop").exists()
+    assert not (shop.path / "web1/identity.json").exists()
+
+
+def test_without_an_identity_what_is_still_here_is_told(shop: Place) -> None:
+    (shop.path / "web1/units/vpn/backbone/noop").mkdir(parents=True)
+    assert AgentProcess(shop.conf, shop.settings("web1")).leave(teardown_only=True) == [
+        "vpn: its units are still here: identity.json, which says whose they are, is gone"
+    ]
 
 
 def test_a_host_of_a_deleted_deployment_stays_up_until_it_is_told_to_tear_down(

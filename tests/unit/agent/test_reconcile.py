@@ -12,12 +12,13 @@ from pydantic import BaseModel
 
 from cnsmo.agent import reconcile as module
 from cnsmo.agent.identity import StateDir
-from cnsmo.agent.reconcile import Outcome, ServiceAgent, report_of
+from cnsmo.agent.reconcile import Outcome, ServiceAgent
 from cnsmo.agent.system import LocalSystem
 from cnsmo.model.errors import (
     Denied,
     DriverError,
     DriverUnavailable,
+    InvalidRequest,
     NotAdmitted,
     Removed,
     Unavailable,
@@ -25,6 +26,7 @@ from cnsmo.model.errors import (
 from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import Announcement
 from cnsmo.model.resource import CORE, HOST, Row, View, joined, member_kind
+from cnsmo.services import registry
 from cnsmo.services.base import Desired, Driver, NetworkService, Observation, Unit
 
 NOW = datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC)
@@ -72,7 +74,7 @@ class Notes(NetworkService):
 
 
 class FakeDriver(Driver[Note]):
-    """Keeps the text in memory; ``trouble`` says what goes wrong where."""
+    """Keeps the text in memory, no file; ``trouble`` says what goes wrong where."""
 
     name = "fake"
     prepares = False
@@ -99,19 +101,29 @@ class FakeDriver(Driver[Note]):
 
     def apply(self, desired: Note) -> list[str]:
         self._call("apply")
-        self.state_dir.mkdir(parents=True, exist_ok=True)
         before, self.text = self.text, desired.text
         return [] if before == desired.text else [f"wrote {desired.text}"]
 
     def observe(self, desired: Note) -> Observation:
         self._call("observe")
+        if "gone back" in self.trouble:
+            self.trouble.pop("trial", None)
         return self.trouble.get("seen", Observation(detail={"text": self.text}))
+
+    def trial(self) -> float | None:
+        left = self.trouble.get("trial")
+        if isinstance(left, Exception):
+            raise left
+        return left
+
+    def confirm(self) -> bool:
+        self._call("confirm")
+        self.trouble.pop("trial", None)
+        return bool(self.trouble.get("in time", True))
 
     def remove(self) -> None:
         self._call("remove")
         self.text = None
-        if self.state_dir.exists():
-            self.state_dir.rmdir()
 
 
 class Bench:
@@ -123,6 +135,7 @@ class Bench:
         self.told: list[Announcement] = []
         self.withdrawn: list[tuple[str, str]] = []
         self.answer: Callable[[Announcement], int] = lambda _offer: 9
+        self.refusal: Exception | None = None
 
     def driver(self, unit: str, name: str = "fake") -> FakeDriver:
         return self.drivers[unit, name]
@@ -133,6 +146,8 @@ class Bench:
             return self.answer(offer)
 
         def withdraw(service: str, instance: str) -> None:
+            if self.refusal is not None:
+                raise self.refusal
             self.withdrawn.append((service, instance))
 
         return self.agent.announce(view(rows), "web1", confirmed, announce, withdraw)
@@ -152,7 +167,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
         drivers[args[1], name] = made
         return made
 
-    monkeypatch.setattr(module.registry, "make_driver", make)
+    monkeypatch.setattr(registry, "make_driver", make)
     state = StateDir(tmp_path, "all")
     return Bench(ServiceAgent(Notes(), LocalSystem(), state, "shop/web1"), drivers)
 
@@ -244,6 +259,16 @@ def test_trouble_with_the_core_is_not_the_units(bench: Bench, error: Exception) 
     bench.answer = fail
     with pytest.raises(type(error)):
         bench.announce(note("a"))
+    bench.refusal = error
+    with pytest.raises(type(error)):
+        bench.announce(member("gone"))
+
+
+def test_a_withdrawal_that_the_core_refuses_does_not_end_the_round(bench: Bench) -> None:
+    bench.refusal = InvalidRequest("no such service here")
+    told = bench.announce(member("gone"), note("a"))
+    assert told.refused == ["gone: cannot be withdrawn: no such service here"]
+    assert [offer.instance for offer in bench.told] == ["a"]
 
 
 # making the host equal to it
@@ -254,7 +279,7 @@ def test_what_was_observed_to_be_in_force_is_ready(bench: Bench) -> None:
     assert (outcome.state, outcome.reason, outcome.applied) == (State.READY, "", True)
     assert outcome.observation == {"a": {"text": "hello"}}
     assert bench.driver("a").calls == ["check", "apply", "observe"]
-    assert bench.driver("a").label == "shop/web1/a"
+    assert bench.driver("a").label == "shop/web1/notes/a"
 
 
 def test_nothing_declared_is_ready_too(bench: Bench) -> None:
@@ -356,20 +381,38 @@ def test_what_is_not_declared_any_more_is_removed(bench: Bench) -> None:
     assert bench.driver("a") is not gone
 
 
-def test_another_driver_takes_the_place_of_the_first(bench: Bench) -> None:
-    bench.reconcile(note("a"), member("a"))
-    outcome = bench.reconcile(note("a", driver="other"), member("a"))
-    assert bench.driver("a").calls[-1] == "remove"
-    assert bench.driver("a", "other").text == "hello"
-    assert outcome.repaired == []
-
-
 def test_what_an_earlier_process_made_is_removed_as_well(bench: Bench, tmp_path: Path) -> None:
     folder = tmp_path / "units" / "notes" / "old" / "fake"
     folder.mkdir(parents=True)
     bench.reconcile()
     assert not folder.exists()
     assert bench.driver("old").calls == ["remove"]
+
+
+@pytest.mark.parametrize("prepares", [False, True])
+def test_a_later_process_knows_of_what_a_driver_made_without_a_file(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepares: bool
+) -> None:
+    monkeypatch.setattr(FakeDriver, "prepares", prepares)
+    if prepares:
+        bench.announce(note("a"))
+    else:
+        bench.reconcile(note("a"), member("a"))
+    later = ServiceAgent(Notes(), LocalSystem(), StateDir(tmp_path, "all"), "shop/web1")
+    assert later.reconcile(view([]), "web1", []).state is State.READY
+    assert bench.driver("a").calls == ["remove"]
+    assert not (tmp_path / "units" / "notes" / "a" / "fake").exists()
+
+
+def test_a_driver_that_cannot_work_here_leaves_no_trace(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_driver: FakeDriver) -> None:
+        raise DriverUnavailable("no such program")
+
+    monkeypatch.setattr(FakeDriver, "check", fail)
+    assert bench.reconcile(note("a"), member("a")).state is State.ERROR
+    assert not (tmp_path / "units").exists()
 
 
 @pytest.mark.parametrize("trouble", [DriverError("busy"), OSError("surprise")])
@@ -420,12 +463,6 @@ def test_who_can_prepare_does_so_before_the_announcement(
     bench.announce(note("a"))
     assert bench.driver("a").calls == ["check", "announce", "apply"]
     assert [offer.instance for offer in bench.told] == ["a"]
-
-
-def test_a_report_fits_into_its_message() -> None:
-    outcome = Outcome(State.ERROR, "x" * 1000, {"a": 1}, applied=False)
-    report = report_of("notes", outcome, 7)
-    assert (len(report.reason), report.applied_revision) == (500, 7)
 
 
 def test_a_service_that_cannot_compile_is_an_error_and_no_more(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A round of work that ended early is finished by the next one; what is on trial is proven."""
+"""A round of work that ended early is finished by the next one."""
 
 import datetime
-from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,14 @@ from cnsmo.agent.settings import Settings
 from cnsmo.agent.system import LocalSystem
 from cnsmo.agent.wakeup import Reason, Wakeup
 from cnsmo.agent.worker import Worker
-from cnsmo.model.errors import DriverError, Unavailable
+from cnsmo.model.errors import Unavailable
 from cnsmo.model.host import HostFacts
-from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import AgentReport, Announcement, Heartbeat, HeartbeatAnswer
 from cnsmo.model.resource import Changes, Row
 from cnsmo.services.base import Observation
-from cnsmo.services.vpn.desired import VpnDesired
+from cnsmo.services.firewall.service import FirewallService
 from cnsmo.services.vpn.drivers.noop import NoopDriver
+from cnsmo.services.vpn.service import VpnService
 from cnsmo.services.vpn.spec import VpnSpec
 
 NOW = datetime.datetime(2026, 11, 23, tzinfo=datetime.UTC)
@@ -44,20 +44,22 @@ class Core:
         ]
         self.failures: dict[str, int] = {}
         self.called: list[str] = []
-        self.reports: list[AgentReport] = []
-        self.knocked: list[float] = []
+        self.reasons: list[str] = []
+        self.services: list[str] = []
+        self.syncs = 0
 
     def _call(self, name: str) -> None:
         self.called.append(name)
+        self._fail(name)
+
+    def _fail(self, name: str) -> None:
         if self.failures.get(name, 0):
             self.failures[name] -= 1
             raise Unavailable("no core answered in time")
 
-    def fail(self, first: Callable[[], object]) -> None:
-        first()
-        raise Unavailable("no core answered in time")
-
     def sync(self, since: int) -> Changes:
+        self.syncs += 1
+        self._fail("sync")
         rows = [it for it in self.rows if it.revision > since]
         return Changes(deployment="shop", head=len(self.rows), snapshot=False, rows=rows)
 
@@ -76,11 +78,8 @@ class Core:
     def report(self, report: AgentReport) -> None:
         self._call("report")
         self.called.append(report.state.value)
-        self.reports.append(report)
-
-    def knock(self, patience: float) -> None:
-        self._call("knock")
-        self.knocked.append(patience)
+        self.reasons.append(report.reason)
+        self.services.append(report.service)
 
     def heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer:
         return HeartbeatAnswer(head=len(self.rows), confirmed={}, observe_at=None, forgotten=[])
@@ -91,105 +90,21 @@ def core() -> Core:
     return Core()
 
 
-@pytest.fixture
-def worker(core: Core, tmp_path: Path) -> Worker:
+def made(core: Core, path: Path, role: str = "all", *services: str) -> Worker:
+    """A worker that runs these services; the VPN's unless told otherwise."""
     client: Any = core
+    services = services or ("vpn",)
     settings = Settings(
-        StateDir(tmp_path, "all"), "web1", ("vpn",), LocalSystem(), lambda: FACTS, lambda: ""
+        StateDir(path, role), "web1", services, LocalSystem(), lambda: FACTS, lambda: ""
     )
-    heart = Heart(60, ["vpn"], client, Wakeup())
+    heart = Heart(60, services, client, Wakeup())
     identity = HostIdentity(id="h-1", secret="s", deployment="shop", host="web1")
     return Worker(settings, identity, client, heart)
 
 
-class Trial:
-    """A driver's trial: so many seconds are left, or it is over and the driver has gone back."""
-
-    def __init__(self) -> None:
-        self.left: float | None = 9.0
-        self.in_time = True
-
-    def confirm(self) -> bool:
-        self.left = None
-        return self.in_time
-
-
 @pytest.fixture
-def trial(monkeypatch: pytest.MonkeyPatch) -> Trial:
-    """Whatever the driver applies is on trial."""
-    made = Trial()
-    monkeypatch.setattr(NoopDriver, "trial", lambda _driver: made.left)
-    monkeypatch.setattr(NoopDriver, "confirm", lambda _driver: made.confirm())
-    return made
-
-
-def test_what_is_on_trial_stays_once_the_core_answered(
-    worker: Worker, core: Core, trial: Trial
-) -> None:
-    assert worker.work({Reason.SYNC}) is None
-    assert core.knocked == [9.0]
-    assert (core.reports[-1].state, core.reports[-1].applied_revision) == (State.READY, 3)
-
-
-def test_while_the_core_is_not_reached_it_is_tried_again(
-    worker: Worker, core: Core, trial: Trial
-) -> None:
-    core.failures["knock"] = 1
-    assert worker.work({Reason.SYNC}) == 1.0
-    said = core.reports[-1]
-    assert (said.state, said.applied_revision) == (State.CONFIGURING, 0)
-    assert said.reason == (
-        "on trial for 9 s more, then the last good state returns: no core answered in time"
-    )
-    assert worker.work({Reason.LOOK}) is None
-    assert core.reports[-1].state is State.READY
-
-
-@pytest.mark.parametrize("reached", [True, False])
-def test_an_answer_that_comes_too_late_is_none(
-    worker: Worker, core: Core, trial: Trial, reached: bool
-) -> None:
-    """The driver has gone back: it is looked at anew, and nobody is told otherwise."""
-    trial.in_time = False
-    if not reached:
-        core.knock = lambda _patience: core.fail(trial.confirm)  # type: ignore[method-assign]
-    assert worker.work({Reason.SYNC}) == 0.1
-    said = core.reports[-1]
-    assert (said.state, said.applied_revision) == (State.CONFIGURING, 0)
-    assert said.reason.startswith("the trial is over: ")
-
-
-def test_what_was_seen_during_a_trial_is_not_believed_after_it(
-    worker: Worker, core: Core, trial: Trial, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    core.failures["knock"] = 1
-    worker.work({Reason.SYNC})
-    trial.left = None  # the driver has gone back
-
-    def refuse(_driver: NoopDriver, _desired: object) -> list[str]:
-        raise DriverError("no answer from the core")
-
-    monkeypatch.setattr(NoopDriver, "apply", refuse)
-    worker.work({Reason.SYNC})  # a hint, before the look that was asked for
-    said = core.reports[-1]
-    assert (said.state, said.applied_revision) == (State.ERROR, 0)
-    assert said.reason == "backbone: no answer from the core"
-
-
-def test_a_trial_that_ends_while_it_is_looked_at_is_not_believed(
-    worker: Worker, core: Core, trial: Trial, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    observe = NoopDriver.observe
-
-    def late(driver: NoopDriver, desired: VpnDesired) -> Observation:
-        trial.left = None
-        return observe(driver, desired)
-
-    trial.in_time = False
-    monkeypatch.setattr(NoopDriver, "observe", late)
-    assert worker.work({Reason.SYNC}) == 0.1
-    assert core.knocked == []
-    assert core.reports[-1].reason == "the trial is over: the core did not answer in time"
+def worker(core: Core, tmp_path: Path) -> Worker:
+    return made(core, tmp_path)
 
 
 @pytest.mark.parametrize("call", ["announce", "report"])
@@ -218,3 +133,159 @@ def test_what_is_known_is_in_force_though_the_core_takes_no_announcement(
         worker.work({Reason.SYNC})
     kept = (tmp_path / "units/vpn/backbone/noop/desired.json").read_text()
     assert '"mtu": 1300' in kept
+
+
+@pytest.mark.parametrize("given", [("firewall", "vpn"), ("vpn", "firewall")])
+def test_services_are_brought_in_force_in_the_order_that_they_ask_for(
+    core: Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(FirewallService, "after", frozenset({"vpn"}))
+    made(core, tmp_path, "all", *given).work({Reason.SYNC})
+    assert core.services == ["vpn", "firewall"]
+    monkeypatch.setattr(FirewallService, "after", frozenset())
+    made(core, tmp_path, "all", *given).work({Reason.SYNC, Reason.REPORT})
+    assert core.services[2:] == list(given)
+
+
+# drivers that want to look again
+
+
+class Eager:
+    """What a driver sees that has something under way, and how often it looked."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.seen = Observation(again=0.0)
+
+    def observe(self, _driver: NoopDriver, _desired: Any) -> Observation:
+        self.looks += 1
+        return self.seen
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> Eager:
+    """The VPN's driver wants to look again, at once."""
+    made = Eager()
+    monkeypatch.setattr(
+        NoopDriver, "observe", lambda driver, desired: made.observe(driver, desired)
+    )
+    return made
+
+
+def test_a_look_is_at_one_service_alone_and_the_core_is_not_asked(
+    core: Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eager: Eager
+) -> None:
+    worker = made(core, tmp_path, "all", "vpn", "firewall")
+    worker.work({Reason.SYNC})
+    syncs, compiled = core.syncs, list[str]()
+    core.called.clear()
+    monkeypatch.setattr(FirewallService, "compile", lambda *_: compiled.append("again") or {})
+    assert not worker.look()
+    assert (eager.looks, core.syncs, core.called, compiled) == (2, syncs, [], [])
+
+
+def test_a_look_that_finds_something_else_tells_it(
+    worker: Worker, core: Core, eager: Eager
+) -> None:
+    worker.work({Reason.SYNC})
+    core.called.clear()
+    eager.seen = Observation(problems=("db1 is silent",))
+    worker.look()
+    assert core.called == ["report", "degraded"]
+    assert worker.look_at == inf
+    worker.look()
+    assert eager.looks == 2
+
+
+def test_a_look_goes_on_with_what_others_have_to_know_first(
+    worker: Worker, core: Core, eager: Eager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.work({Reason.SYNC})
+    core.called.clear()
+    body = {"driver": "noop", "fingerprint": ":".join(["AB"] * 32)}
+    monkeypatch.setattr(NoopDriver, "announce", lambda *_: body)
+    assert worker.look(), "it is to be fetched"
+    assert core.called == ["announce"]
+
+
+@pytest.mark.parametrize("reason", list(set(Reason) - {Reason.STOP}))
+def test_a_round_that_fails_does_not_forget_who_wants_to_look_again(
+    worker: Worker, core: Core, eager: Eager, reason: Reason
+) -> None:
+    worker.work({Reason.SYNC})
+    core.failures["sync"] = 1
+    with pytest.raises(Unavailable):
+        worker.work({reason})
+    worker.look_after(due=True)
+    assert eager.looks == 2
+    eager.seen = Observation()
+    worker.look_after(due=True)
+    worker.look_after(due=True)
+    assert eager.looks == 3
+
+
+def test_who_returned_from_disk_looks_again_without_the_core(
+    core: Core, tmp_path: Path, eager: Eager
+) -> None:
+    made(core, tmp_path).work({Reason.SYNC})
+    again = made(core, tmp_path)
+    again.return_from_disk()
+    assert (eager.looks, again.look_at < inf) == (2, True)
+    again.look_after(due=True)
+    assert eager.looks == 3
+
+
+def test_a_plugin_that_fails_after_a_driver_asked_for_a_look_is_not_asked_for_ever(
+    worker: Worker, eager: Eager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise KeyError("surprise")
+
+    worker.work({Reason.SYNC})
+    monkeypatch.setattr(VpnService, "compile", fail)
+    worker.look()
+    assert worker.look_at == inf
+
+
+# services that are not run here any more
+
+
+def stray(path: Path, service: str, driver: str = "noop") -> Path:
+    """The directory of a unit of another service."""
+    folder = path / "units" / service / "old" / driver
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_what_a_service_made_that_is_not_run_any_more_is_taken_down_at_start(
+    core: Core, tmp_path: Path
+) -> None:
+    folder = stray(tmp_path, "firewall")
+    made(core, tmp_path).return_from_disk()
+    assert not folder.exists()
+
+
+def test_a_process_for_one_service_leaves_the_others_to_theirs(core: Core, tmp_path: Path) -> None:
+    folder = stray(tmp_path, "firewall")
+    worker = made(core, tmp_path, role="vpn")
+    worker.return_from_disk()
+    worker.work({Reason.RESYNC})
+    assert worker.teardown() == []
+    assert folder.exists()
+
+
+def test_what_nobody_can_take_down_is_told_and_tried_again(core: Core, tmp_path: Path) -> None:
+    worker = made(core, tmp_path)
+    folder = stray(tmp_path, "ghost")
+    said = (
+        "ghost is not run here any more, but old: cannot be removed: "
+        "no driver 'noop' for ghost is installed here; there are: "
+    )
+    worker.work({Reason.RESYNC})
+    assert core.called[-1] == "degraded"
+    assert core.reasons[-1] == said
+    assert worker.teardown() == [said]
+    folder.rmdir()
+    worker.work({Reason.RESYNC})
+    assert core.called[-1] == "ready"
+    assert worker.teardown() == []

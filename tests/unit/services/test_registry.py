@@ -23,9 +23,41 @@ def test_the_vpn_is_found_with_its_drivers() -> None:
 
 def test_an_unknown_service_is_named_beside_the_known_ones() -> None:
     with pytest.raises(
-        InvalidRequest, match=r"^no service 'd\\xe4s' is installed; there are: firewall, loadbalancer, vpn$"
+        InvalidRequest,
+        match=r"^no service 'd\\xe4s' is installed; there are: firewall, loadbalancer, vpn$",
     ):
         registry.service("d\u00e4s")
+
+
+def follow(monkeypatch: pytest.MonkeyPatch, after: dict[str, set[str]]) -> None:
+    """Installed services, each with those that it comes after."""
+    services = {
+        name: type(name, (), {"name": name, "after": frozenset(others)})()
+        for name, others in after.items()
+    }
+    monkeypatch.setattr(registry, "services", lambda: services)
+
+
+@pytest.mark.parametrize(
+    ("given", "order"),
+    [
+        (["a", "b", "c", "d"], ["c", "d", "b", "a"]),
+        (["b", "a"], ["b", "a"]),
+        (["a", "c"], ["c", "a"]),
+        (["d", "c"], ["d", "c"]),
+    ],
+)
+def test_each_service_stands_behind_those_that_it_comes_after(
+    monkeypatch: pytest.MonkeyPatch, given: list[str], order: list[str]
+) -> None:
+    follow(monkeypatch, {"a": {"c", "b"}, "b": {"c", "not here"}, "c": set(), "d": set()})
+    assert [service.name for service in registry.in_order(given)] == order
+
+
+def test_services_that_wait_for_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    follow(monkeypatch, {"a": {"b"}, "b": {"a"}, "c": set()})
+    with pytest.raises(InvalidRequest, match=r"^these services wait for each other: a, b$"):
+        registry.in_order(["a", "b", "c"])
 
 
 def test_an_unknown_driver_is_named_beside_the_known_ones() -> None:
@@ -34,8 +66,10 @@ def test_an_unknown_driver_is_named_beside_the_known_ones() -> None:
 
 
 def test_a_driver_is_made_for_its_unit(tmp_path: Path) -> None:
-    made = registry.make_driver("vpn", "noop", LocalSystem(), "backbone", "shop/web1/b", tmp_path)
-    assert (made.unit, made.label, made.state_dir) == ("backbone", "shop/web1/b", tmp_path)
+    made = registry.make_driver(
+        "vpn", "noop", LocalSystem(), "backbone", "shop/web1/vpn/b", tmp_path
+    )
+    assert (made.unit, made.label, made.state_dir) == ("backbone", "shop/web1/vpn/b", tmp_path)
 
 
 def test_a_plugin_that_does_not_load_is_not_passed_over() -> None:

@@ -21,6 +21,7 @@ from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
 from cnsmo.services.base import Observation, System, Unit
 from cnsmo.services.kit.forwarding import Forwarding, entrances
 from cnsmo.services.kit.link import (
+    VPN,
     Link,
     WantedLink,
     converge_link,
@@ -78,7 +79,7 @@ class OpenvpnDriver(VpnDriver):
 
     def __init__(self, system: System, unit: str, label: str, state_dir: Path) -> None:
         super().__init__(system, unit, label, state_dir)
-        self._device = interface_name(unit)
+        self._device = interface_name(VPN, unit)
         self._certificates = CertificateFile(state_dir, label.split("/")[1])
         self._members = MemberFiles(state_dir)
         self._process = OpenvpnProcess(system, state_dir)

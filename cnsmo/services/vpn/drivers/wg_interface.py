@@ -13,6 +13,7 @@ from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
 from cnsmo.services.base import System
 from cnsmo.services.kit.daemon import Daemon
 from cnsmo.services.kit.link import (
+    VPN,
     Link,
     delete_link,
     interface_name,
@@ -58,7 +59,7 @@ class WgInterface:
     """The interface of one unit."""
 
     def __init__(self, system: System, unit: str, label: str, state_dir: Path) -> None:
-        self.name = interface_name(unit)
+        self.name = interface_name(VPN, unit)
         self._system = system
         self._label = label
         self._state_dir = state_dir

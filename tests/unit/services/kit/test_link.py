@@ -86,32 +86,46 @@ def test_the_steps_lead_to_what_is_wanted_and_then_there_are_none(
     assert link_steps(after, wanted) == []
 
 
-@given(labels)
-def test_names_fit_and_are_stable(unit: str) -> None:
-    name = interface_name(unit)
+services = st.sampled_from(["vpn", "loadbalancer", "phonebook"])
+
+
+@given(services, labels)
+def test_names_fit_and_are_stable(service: str, unit: str) -> None:
+    name = interface_name(service, unit)
     assert len(name) <= 15
-    assert name == interface_name(unit)
+    assert name == interface_name(service, unit)
     assert name.startswith("cn-")
 
 
-@given(labels, labels)
-def test_two_units_have_two_names(one: str, other: str) -> None:
-    assert (interface_name(one) == interface_name(other)) == (one == other)
+@given(st.tuples(services, labels), st.tuples(services, labels))
+def test_two_units_have_two_names(one: tuple[str, str], other: tuple[str, str]) -> None:
+    assert (interface_name(*one) == interface_name(*other)) == (one == other)
+
+
+def test_units_of_one_name_in_two_services_have_interfaces_and_marks_of_their_own() -> None:
+    names = {interface_name(service, "backbone") for service in ("vpn", "loadbalancer")}
+    assert names == {"cn-backbone", "cn-backb-a34f22"}
+    found = Link("cn-backbone", "tun", mark("shop/web1/loadbalancer/backbone"), 1500, True)
+    with pytest.raises(DriverError, match="or give vpn backbone another name"):
+        require_ours(found, "shop/web1/vpn/backbone")
 
 
 def test_short_names_are_readable_and_long_ones_still_are_a_little() -> None:
-    assert interface_name("backbone") == "cn-backbone"
-    assert interface_name("very-long-vpn-name") == "cn-very--c4b7bb"
+    assert interface_name("vpn", "backbone") == "cn-backbone"
+    assert interface_name("vpn", "very-long-vpn-name") == "cn-very--c4b7bb"
 
 
-def test_the_longest_label_fits_into_the_mark() -> None:
-    assert len(mark("/".join(["x" * 63] * 3))) <= ALIAS_BYTES
+def test_the_longest_label_fits_into_the_mark_and_is_nobody_elses() -> None:
+    longest = ["/".join(["x" * 63] * 3 + [unit]) for unit in ("y" * 63, "y" * 62 + "z")]
+    marks = {mark(label) for label in longest}
+    assert len(marks) == 2
+    assert {len(it) for it in marks} == {ALIAS_BYTES}
 
 
 def test_an_interface_of_somebody_else_is_refused_with_a_remedy() -> None:
     with pytest.raises(DriverError, match="ip link delete cn-x"):
-        require_ours(Link("cn-x", "tun", "mine", 1500, True), "shop/web1/x")
-    require_ours(Link("cn-x", "tun", "cnsmo:shop/web1/x", 1500, True), "shop/web1/x")
+        require_ours(Link("cn-x", "tun", "mine", 1500, True), "shop/web1/vpn/x")
+    require_ours(Link("cn-x", "tun", "cnsmo:shop/web1/vpn/x", 1500, True), "shop/web1/vpn/x")
 
 
 def test_what_ip_prints_is_read() -> None:

@@ -11,8 +11,10 @@ from cnsmo.model.errors import DriverError
 from cnsmo.services.kit.private_files import (
     ensure_directory,
     read_private,
+    read_tree,
     remove_tree,
     write_private,
+    write_tree,
 )
 
 
@@ -55,3 +57,27 @@ def test_what_cannot_be_is_said(tmp_path: Path) -> None:
 def test_nothing_is_nothing(tmp_path: Path) -> None:
     assert read_private(tmp_path / "none") is None
     remove_tree(tmp_path / "none")
+
+
+def test_a_directory_that_was_read_can_be_written_back(tmp_path: Path) -> None:
+    unit = tmp_path / "unit"
+    write_private(unit / "key", "secret")
+    write_private(unit / "deeper" / "text", "more")
+    os.mkfifo(unit / "pipe")
+    files = read_tree(unit)
+    remove_tree(unit)
+    write_tree(files)
+    assert read_tree(unit) == files == {
+        unit / "key": b"secret", unit / "deeper" / "text": b"more",
+    }  # fmt: skip
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    assert unit.stat().st_mode & 0o777 == 0o700
+    assert read_tree(tmp_path / "nothing") == {}
+
+
+def test_what_cannot_be_written_back_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DriverError, match="cannot be made"):
+        write_tree({tmp_path / "file" / "key": b""})
+    with pytest.raises(DriverError, match="cannot be written"):
+        write_tree({tmp_path: b""})

@@ -14,7 +14,7 @@ from cnsmo.services.kit.link import read_link
 from cnsmo.services.vpn.drivers.wg_interface import WgInterface
 
 NAME = "cn-x"
-LABEL = "shop/web1/x"
+LABEL = "shop/web1/vpn/x"
 DUMP = "(none)\t(none)\t0\toff\n"
 
 
