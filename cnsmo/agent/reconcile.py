@@ -119,7 +119,8 @@ class ServiceAgent:
         if said == self._plain(body) and self.service.admitted(view, unit.name, host):
             return 0
         wanted = self.service.compile(view, host).get(unit.name)
-        if driver.prepares and row is None and wanted is not None:
+        alone = self._units.drivers(unit.name) == {unit.driver}  # another's work is not disturbed
+        if driver.prepares and row is None and wanted is not None and alone:
             driver.apply(wanted)
         return announce(Announcement(service=self.service.name, instance=unit.name, body=body))
 
@@ -216,7 +217,7 @@ class ServiceAgent:
     ) -> Observation:
         driver = self._units.ready(name, wanted.driver)
         before = self._applied.get(name)
-        replaced = {old for unit, old in self._units.made() - kept if unit == name}
+        replaced = {old for old in self._units.drivers(name) if (name, old) not in kept}
         try:
             if replaced:
                 changes = hand_over(self._units, name, replaced, before, wanted)

@@ -74,6 +74,10 @@ class Units:
         """What there is, or may be, on this host, whoever made it."""
         return set(self._state_dir.units(self._service))
 
+    def drivers(self, unit: str) -> set[str]:
+        """The drivers that made, or may have made, something of a unit."""
+        return {driver for name, driver in self.made() if name == unit}
+
     def remove(self, unit: str, name: str) -> None:
         """Take a driver's part of a unit away, the directory too.
 

@@ -35,6 +35,7 @@ class FirewallService(NetworkService):
 
     name = "firewall"
     Spec = FirewallSpec
+    after = frozenset({"vpn"})
 
     def check(self, view: View) -> list[Problem]:
         declared: dict[str, FirewallSpec] = specs(self, view)

@@ -33,6 +33,7 @@ class LoadBalancerService(NetworkService):
     name = "loadbalancer"
     Spec = LoadBalancerSpec
     Adjustment = Adjustment
+    after = frozenset({"vpn"})
 
     def check(self, view: View) -> list[Problem]:
         declared: dict[str, LoadBalancerSpec] = specs(self, view)

@@ -45,6 +45,17 @@ def test_while_the_new_one_has_no_place_yet_the_old_one_stays(switched: Bench) -
     assert "remove" not in in_force(switched).calls
 
 
+def test_who_can_prepare_does_not_while_another_driver_is_in_force(
+    switched: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeDriver, "prepares", True)
+    switched.announce(NEW)
+    assert "apply" not in switched.driver("a", "other").calls
+    switched.reconcile(NEW, member("a"))
+    assert "remove" not in switched.driver("a", "other").calls
+    assert switched.driver("a", "other").text == "new"
+
+
 def test_while_nothing_is_desired_of_the_new_one_the_old_one_stays(
     switched: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
