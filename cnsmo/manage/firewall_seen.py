@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from cnsmo.manage import hosts
 from cnsmo.model.observation import LEFT_OUT
 from cnsmo.services.firewall.desired import DEFAULT, SPOOFED, Action, FirewallDesired, Kind
-from cnsmo.services.firewall.drivers.nft_text import elements, ident
+from cnsmo.services.firewall.drivers.nft_text import ident
 from cnsmo.services.firewall.service import UNIT
+from cnsmo.services.kit.nft_values import elements
 
 if TYPE_CHECKING:
     from cnsmo.model.messages import AgentStatus, HostStatus

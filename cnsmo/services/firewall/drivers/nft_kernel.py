@@ -12,7 +12,7 @@ from typing import Any
 from cnsmo.model.errors import DriverError
 from cnsmo.services.base import System
 from cnsmo.services.firewall.drivers.nft_render import TABLE
-from cnsmo.services.firewall.drivers.nft_text import span
+from cnsmo.services.kit.nft_values import span
 
 SECONDS = 30.0
 """10,000 rules take a quarter of a second; a machine may be a hundred times busier."""

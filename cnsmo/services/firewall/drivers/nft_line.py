@@ -10,6 +10,7 @@ from cnsmo.model.errors import DriverError
 from cnsmo.services.firewall.desired import DEFAULT, Action, Direction, Kind, Line, Rate
 from cnsmo.services.firewall.drivers import nft_text as text
 from cnsmo.services.firewall.terms import ICMP, ICMPV6, UNITS, WITH_PORTS
+from cnsmo.services.kit import nft_values as values
 
 TYPED = {ICMP: ("icmp", 4), ICMPV6: ("icmpv6", 6)}
 """Protocols with types: their name, and the one IP version that they belong to."""
@@ -95,7 +96,7 @@ def default_rules(
 
 def _verdict(action: Action) -> str:
     if action not in VERDICTS:
-        raise text.wrong("action", action)
+        raise values.wrong("action", action)
     return VERDICTS[action]
 
 
@@ -106,7 +107,7 @@ def _possible(line: Line) -> bool:
 def _match(line: Line, direction: Direction, sets: Container[str]) -> list[str]:
     far, near = ("saddr", "daddr") if direction is Direction.INBOUND else ("daddr", "saddr")
     if line.version not in (0, 4, 6):
-        raise text.wrong("IP version", line.version)
+        raise values.wrong("IP version", line.version)
     if not line.version and (line.peers is not None or line.local):
         raise DriverError(f"{text.ident(line.rule)} looks at addresses of no IP version")
     family = "ip" if line.version == 4 else "ip6"
@@ -117,7 +118,9 @@ def _match(line: Line, direction: Direction, sets: Container[str]) -> list[str]:
             raise DriverError(f"{text.ident(line.rule)} needs the set {name}, which is not there")
         found.append(f"{family} {far} @{name}")
     if line.local:
-        found.append(f"{family} {near} {{ {', '.join(text.elements(line.local, line.version))} }}")
+        found.append(
+            f"{family} {near} {{ {', '.join(values.elements(line.local, line.version))} }}"
+        )
     if line.version and not found:
         found.append(f"meta nfproto ipv{line.version}")
     return found + _protocol(line)
@@ -128,7 +131,7 @@ def _protocol(line: Line) -> list[str]:
         if line.ports or line.types:
             raise DriverError(f"{text.ident(line.rule)} has ports or types without a protocol")
         return []
-    number = text.number("protocol", line.protocol, 0, 255)
+    number = values.number("protocol", line.protocol, 0, 255)
     if line.protocol in TYPED and line.version and line.version != TYPED[line.protocol][1]:
         raise DriverError(f"{text.ident(line.rule)}: protocol {number} is not IPv{line.version}'s")
     found = [f"meta l4proto {number}"]

@@ -33,6 +33,7 @@ from cnsmo.services.firewall.drivers.nft_line import (
     default_rules,
     rules_of,
 )
+from cnsmo.services.kit import nft_values as values
 
 TABLE = "inet cnsmo"
 CORE = "agent-core"
@@ -91,7 +92,7 @@ class Renderer:
     """Renders the rulesets of one host; a structure that is asked for again is not made again."""
 
     def __init__(self, label: str) -> None:
-        self._comment = text.label_comment(label)
+        self._comment = values.label_comment(label)
         self._checked = {version: text.Checked(version) for version in (4, 6)}
         self._plan: _Plan | None = None
         self._structure: Structure | None = None
@@ -111,9 +112,9 @@ class Renderer:
             sets[f"{CORE}-{version}"] = tuple(_endpoint(*each, version) for each in core)
             if ways.nameservers is not None:
                 servers = ways.nameservers.get(version, ())
-                sets[f"{NAMESERVERS}-{version}"] = text.elements(servers, version)
+                sets[f"{NAMESERVERS}-{version}"] = values.elements(servers, version)
             pools = [it for it in desired.pools if (":" in it) == (version == 6)]
-            sets[f"{POOLS}-{version}"] = text.elements(pools, version)
+            sets[f"{POOLS}-{version}"] = values.elements(pools, version)
         plan = _Plan(
             self._comment,
             desired.parts,
@@ -175,7 +176,7 @@ def difference(old: Mapping[str, tuple[str, ...]], new: Mapping[str, tuple[str, 
 
 
 def _endpoint(address: str, port: int, version: int) -> str:
-    return f"{text.span(address, version)[2]} . {text.number('port', port, 1, 65535)}"
+    return f"{values.span(address, version)[2]} . {values.number('port', port, 1, 65535)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +198,7 @@ class _Plan:
         jumps: dict[Direction, list[str]] = {direction: [] for direction in Direction}
         for index, part in enumerate(self.parts):
             if part.direction not in HOOKS or part.kind not in tuple(Kind):
-                raise text.wrong("part", (part.kind, part.direction))
+                raise values.wrong("part", (part.kind, part.direction))
             name = f"{part.direction}-{index}"
             chains += self._part(part, name, places, extras)
             jumps[part.direction].append(f"jump {name}")
@@ -232,9 +233,9 @@ class _Plan:
                 )
             yield chain(inner, rules)
             if realm:
-                ways.append(f"{text.interface(self.interfaces[realm])} : goto {inner}")
+                ways.append(f"{values.interface(self.interfaces[realm])} : goto {inner}")
         if unknown := set(part.realms) - set(self.interfaces) - {UNDERLAY}:
-            raise text.wrong("realm without an interface", sorted(unknown)[0])
+            raise values.wrong("realm without an interface", sorted(unknown)[0])
         key = "iifname" if part.direction is Direction.INBOUND else "oifname"
         finder = [f"{key} vmap {{ {', '.join(ways)} }}"] if ways else []
         yield chain(name, [*finder, f"goto {name}-underlay"])
@@ -266,7 +267,7 @@ class _Plan:
         """Nobody has a VPN's address but on that VPN."""
         if not self.pools:
             return []
-        names = ", ".join(text.interface(name) for name in self.interfaces.values())
+        names = ", ".join(values.interface(name) for name in self.interfaces.values())
         outside = f"iifname != {{ {names} }} " if names else ""
         return [
             f'{outside}{family} saddr @{POOLS}-{version} counter drop comment "{SPOOFED}"'

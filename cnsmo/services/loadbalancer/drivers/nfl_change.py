@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what was loaded to what is wanted: one transaction, and flows to end. Standard library only;
+pure.
+
+What was loaded is kept in a file, by the driver and the checker alike. Before a transaction it is
+made to hold both what was and what will be; every command of a transaction may be given twice. So
+whoever is killed half-way, the next one comes to the same end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cnsmo.services.loadbalancer.drivers import nfl_table as table
+from cnsmo.services.loadbalancer.drivers.nfl_flows import Flows
+from cnsmo.services.loadbalancer.drivers.nfl_pick import usable
+from cnsmo.services.loadbalancer.drivers.nfl_wanted import Target, Wanted
+
+UNKNOWN = ""
+"""Digest of a chain that may hold this or that."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """What is in the kernel. ``chains``: digests by name. ``servers``: those that may have flows.
+    ``usable``: keys of those that new flows may go to. ``ports``: at which it listened at any time.
+    ``ending``: flows that are to be ended yet.
+    """
+
+    chains: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    servers: tuple[Flows, ...] = ()
+    usable: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    ending: tuple[Flows, ...] = ()
+
+    def dump(self) -> str:
+        """As it is written to the file."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+def parse(text: str | None) -> Loaded:
+    """What was written; as if nothing was loaded where that is torn or of another release."""
+    try:
+        raw: dict[str, Any] = json.loads(text or "{}")
+        for key in ("servers", "ending"):
+            raw[key] = tuple(Flows(**each) for each in raw.get(key, ()))
+        for key in ("usable", "ports"):
+            raw[key] = tuple(raw.get(key, ()))
+        return Loaded(**raw)
+    except (ValueError, TypeError, AttributeError):
+        return Loaded()
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """``text``: for nft(8), empty where the table stays. ``before``, ``after``: what to remember
+    before and after it was loaded."""
+
+    text: str
+    before: Loaded
+    after: Loaded
+
+
+def plan(
+    wanted: Wanted, loaded: Loaded, health: Mapping[str, bool], now: float, whole: bool = False
+) -> Change:
+    """The change that is due. health: by key, whether a server is well; now: seconds of the epoch.
+
+    whole: load all anew, whatever is there; remembered clients are forgotten, and counters.
+    """
+    whole = whole or not loaded.chains
+    present = wanted.present(now)
+    chosen = usable(wanted, present, health, loaded.usable)
+    chains = table.everything(wanted, present, chosen)
+    fresh = {
+        name: chain
+        for name, chain in chains.items()
+        if whole or loaded.chains.get(name) != chain.digest
+    }
+    gone = set() if whole else set(loaded.chains) - set(chains)
+    start = table.clear(wanted) + table.head(wanted) if whole else ""
+    after = Loaded(
+        chains={name: chain.digest for name, chain in chains.items()},
+        servers=tuple(_flows(wanted, it) for it in present),
+        usable=tuple(it.key for it in chosen),
+        ports=tuple(sorted({*loaded.ports, *wanted.ports})),
+        ending=_ending(wanted, loaded, present, chosen, health),
+    )
+    before = dataclasses.replace(
+        after,
+        chains={**loaded.chains, **after.chains, **dict.fromkeys([*fresh, *gone], UNKNOWN)},
+        usable=tuple(dict.fromkeys((*loaded.usable, *after.usable))),
+    )
+    text = start + table.load(wanted.table, fresh) + table.unload(wanted.table, gone)
+    return Change(text, before, after)
+
+
+def _ending(
+    wanted: Wanted,
+    loaded: Loaded,
+    present: Iterable[Target],
+    chosen: Iterable[Target],
+    health: Mapping[str, bool],
+) -> tuple[Flows, ...]:
+    """The flows of those who left; and of those who fell, what would wait for them in vain.
+
+    A client of UDP does not notice, and would be sent there for ever; one of TCP that got no answer
+    yet asks again, and may be answered by another.
+    """
+    here = {it.key: it for it in present}
+    picked = {it.key for it in chosen}
+    due = [it for it in loaded.servers if it.key not in here]
+    for key in loaded.usable:
+        if key in here and key not in picked and health.get(key) is False:
+            flows = _flows(wanted, here[key])
+            due.append(dataclasses.replace(flows, opening=flows.protocol == "tcp"))
+    still = [it for it in loaded.ending if it.key not in picked]
+    return tuple(dict.fromkeys((*still, *due)))
+
+
+def _flows(wanted: Wanted, target: Target) -> Flows:
+    return Flows(target.version, wanted.protocol, target.address, target.port)

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The nftables driver: servers come, are drained and leave, and no flow suffers."""
+
+import dataclasses
+import time
+
+import pytest
+
+from cnsmo.services.loadbalancer.desired import Bind, Mode, Persistence
+from tests.eventually import eventually
+from tests.functional.loadbalancer.nft_scene import (
+    ADDRESSES,
+    NAMES,
+    NONE,
+    Scene,
+    balancer,
+    kill,
+    server,
+)
+
+pytest_plugins = ["tests.functional.loadbalancer.nft_scene"]
+
+LIVE = ("pick-4", "known", "answers", "strays-back")
+"""The chains that know which servers there are."""
+
+
+def test_a_server_that_is_drained_keeps_what_it_has_and_gets_nothing(nft_scene: Scene) -> None:
+    nft_scene.settle(balancer("a"))
+    talk = nft_scene.talk()
+    assert talk.say() == "a"
+    drained = balancer(server("a", drain=True), "b")
+    assert nft_scene.settle(drained, 1) == [
+        "server a (10.9.0.3:8080) is drained",
+        "server b (10.9.0.4:8080) joins",
+    ]
+    assert nft_scene.shares(6) == {"b": 6}
+    assert talk.say() == "a"
+    assert nft_scene.states(drained) == {"a": "drain", "b": "up"}
+    nft_scene.settle(balancer("a", "b"))
+    assert nft_scene.shares(6) == {"a": 3, "b": 3}
+
+
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+def test_who_left_keeps_flows_until_the_drain_is_over(nft_scene: Scene, kind: str) -> None:
+    mode = Mode(kind)
+    nft_scene.settle(balancer("a", mode=mode))
+    talk = nft_scene.talk(kind)
+    assert talk.say() == "a"
+    left = balancer("b", mode=mode, drain=1.0)
+    began = time.monotonic()
+    assert "server a (10.9.0.3:8080) leaves" in nft_scene.settle(left, 1)
+    assert nft_scene.states(left) == {"a": "leaving", "b": "up"}
+    assert nft_scene.shares(6, kind=kind) == {"b": 6}
+    assert talk.say() == "a"
+    assert time.monotonic() - began < 1.0, "the machine is too slow for this test"
+    eventually(lambda: "to-10.9.0.3" not in nft_scene.table(), 5)
+    assert time.monotonic() - began >= 1.0
+    assert nft_scene.driver.apply(left) == []
+    assert nft_scene.states(left) == {"b": "up"}
+    eventually(lambda: "10.9.0.3" not in nft_scene.lb.run("conntrack -L --dst-nat"), 5)
+    assert talk.say() == ("ECONNRESET" if kind == "tcp" else "b")
+
+
+def test_a_drain_goes_on_in_the_next_agent_and_without_one(nft_scene: Scene) -> None:
+    nft_scene.settle(balancer("a", "b"))
+    nft_scene.driver.apply(balancer("b", drain=60.0))
+    sooner = balancer("b", drain=1.5)
+    nft_scene.fresh()
+    assert nft_scene.driver.apply(sooner) == []
+    assert nft_scene.states(sooner) == {"a": "leaving", "b": "up"}
+    for pid in nft_scene.checkers():
+        kill(nft_scene.lb, pid)
+    nft_scene.fresh()
+    assert nft_scene.driver.apply(balancer("b", drain=60.0)) == ["the checker is started"]
+    eventually(lambda: "to-10.9.0.3" not in nft_scene.table(), 5)
+
+
+def test_without_a_drain_flows_end_at_once(nft_scene: Scene) -> None:
+    nft_scene.settle(balancer("a"))
+    talk = nft_scene.talk()
+    assert talk.say() == "a"
+    nft_scene.settle(balancer("b", drain=0.0))
+    assert talk.say() == "ECONNRESET"
+
+
+def test_who_comes_back_while_he_leaves_keeps_his_flows(nft_scene: Scene) -> None:
+    nft_scene.settle(balancer("a", "c"))
+    talk = nft_scene.talk()
+    first = talk.say()
+    nft_scene.settle(balancer("b", drain=1.0))
+    changes = nft_scene.settle(balancer(first, "b", drain=1.0))
+    assert changes == [f"server {first} ({ADDRESSES[first]}:8080) is back"]
+    other = {"a": "c", "c": "a"}[first]
+    eventually(lambda: f"to-{ADDRESSES[other]}" not in nft_scene.table(), 5)  # his time is over
+    assert talk.say() == first
+
+
+def test_flows_of_another_balancer_are_left_alone(nft_scene: Scene) -> None:
+    nft_scene.beside("api", balancer("a", binds=(Bind("", 81),), check=NONE))
+    nft_scene.settle(balancer("a"))
+    talks = [nft_scene.talk(), nft_scene.talk(port=81)]
+    assert [talk.say() for talk in talks] == ["a", "a"]
+    nft_scene.settle(balancer("b", drain=0.0))
+    assert [talk.say() for talk in talks] == ["ECONNRESET", "a"]
+
+
+def test_backups_serve_while_nobody_else_can(nft_scene: Scene) -> None:
+    wanted = balancer("a", server("b", backup=True), server("c", backup=True))
+    nft_scene.settle(wanted, 1)
+    assert nft_scene.shares(4) == {"a": 4}
+    nft_scene.settle(balancer(server("a", drain=True), *wanted.pools[0].servers[1:]), 2)
+    assert nft_scene.shares(4) == {"b": 2, "c": 2}
+    nft_scene.settle(wanted, 1)
+    assert nft_scene.shares(4) == {"a": 4}
+
+
+@pytest.mark.parametrize("persistence", list(Persistence)[:2])
+def test_one_server_more_or_less_touches_nothing_else(
+    nft_scene: Scene, persistence: Persistence
+) -> None:
+    nft_scene.settle(balancer("a", "b", persistence=persistence))
+    nft_scene.ask(4)
+    before = nft_scene.handles()
+    nft_scene.settle(balancer(*NAMES, persistence=persistence))
+    nft_scene.settle(balancer(server("a", weight=5), "c", persistence=persistence, drain=0))
+    after = nft_scene.handles()
+    changed = {name for name in before if before[name] != after.get(name)}
+    assert changed <= {*LIVE, "to-10.9.0.4-8080", "new-to-10.9.0.4-8080"}
+    assert "pick-4" in changed
+    assert nft_scene.driver.observe(balancer(server("a", weight=5), "c", drain=0)).detail
+
+
+def test_no_connection_fails_while_servers_come_and_go(nft_scene: Scene) -> None:
+    """Every server is well all the time; only who is in the pool changes, and the agent."""
+    nft_scene.settle(balancer(*NAMES))
+    load = nft_scene.load()
+    for turn in range(50):
+        away = NAMES[turn % 3]
+        servers = [server(name, weight=1 + turn % 5) for name in NAMES if name != away]
+        if turn % 10 == 9:
+            nft_scene.fresh()
+        nft_scene.driver.apply(balancer(*servers, drain=0.5))
+        eventually(lambda servers=servers: len(nft_scene.used()) == len(servers), 5)
+    nft_scene.settle(balancer(*NAMES))
+    answered, failures = load.end()
+    assert failures == []
+    assert set(answered) == set(NAMES)
+    assert sum(answered.values()) > 500
+
+
+def test_a_structural_change_keeps_flows_and_fails_none(nft_scene: Scene) -> None:
+    wanted = balancer(*NAMES, persistence=Persistence.SOURCE)
+    nft_scene.settle(wanted)
+    talk = nft_scene.talk()
+    first = talk.say()
+    load = nft_scene.load(1)
+    for turn in range(10):
+        allow = ("10.9.0.0/24",) if turn % 2 else ()
+        persistence = Persistence.SOURCE if turn % 3 else Persistence.NONE
+        binds = (*wanted.binds, Bind("", 90 + turn))
+        nft_scene.settle(
+            dataclasses.replace(balancer(*NAMES, persistence=persistence), allow=allow, binds=binds)
+        )
+    assert load.end()[1] == []
+    assert talk.say() == first
