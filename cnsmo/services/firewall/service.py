@@ -35,7 +35,6 @@ class FirewallService(NetworkService):
 
     name = "firewall"
     Spec = FirewallSpec
-    after = frozenset({"vpn"})
 
     def check(self, view: View) -> list[Problem]:
         declared: dict[str, FirewallSpec] = specs(self, view)
