@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from oslo_log import log
 
 from cnsmo.services.loadbalancer.drivers.hap_leaving import Leaver
-from cnsmo.services.loadbalancer.drivers.hap_plan import DELETED, Key
+from cnsmo.services.loadbalancer.drivers.hap_plan import DELETED, Key, removal
 from cnsmo.services.loadbalancer.drivers.hap_process import HapProcess
 from cnsmo.services.loadbalancer.drivers.hap_report import Report
 from cnsmo.services.loadbalancer.drivers.hap_socket import HapSocket
@@ -43,8 +43,7 @@ def part(
     for leaver in due:
         server = leaver.server
         if server.pool in pools and server.key in report.servers:
-            orders += [f"shutdown sessions server {server.path}"] if not leaver.left else []
-            orders.append(f"del server {server.path}")
+            orders += removal(server, overdue=not leaver.left)
             commands[orders[-1]] = leaver
     refused = _refused(process.worker, orders, commands)
     gone = [it for it in due if it.server.key not in refused]

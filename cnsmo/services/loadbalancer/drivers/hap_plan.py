@@ -18,6 +18,9 @@ from cnsmo.services.loadbalancer.drivers.hap_stat import Seen
 Key = tuple[str, str]
 DELETED = "Server deleted."
 DONE = ("", "New server registered.", DELETED)
+DYNAMIC = "pool-purge-delay 5s pool-max-conn -1"
+"""What servers of the file have by default, and those of the runtime API only when told so: without
+it no connection to them is kept for the next request."""
 CHANGED = ("IP changed", "port changed", "no need to change the addr")
 
 
@@ -87,8 +90,20 @@ def done(answer: str) -> bool:
     return answer in DONE or answer.startswith(CHANGED)
 
 
+def removal(server: HapServer, overdue: bool) -> list[str]:
+    """The commands that delete a server; the last one is the one that counts.
+
+    overdue: whether it has no time left. HAProxy deletes none that has idle connections, and those
+    that became idle after the server had left would stay for half a minute; a server that moves
+    loses them at once (2.6: srv_update_addr_port in src/server.c).
+    """
+    ending = [f"shutdown sessions server {server.path}"] if overdue else []
+    moving = [f"set server {server.path} addr {server.address} port {port}" for port in (9, 10)]
+    return [*ending, *moving, f"del server {server.path}"]
+
+
 def _join(server: HapServer, common: str) -> Step:
-    commands = [f"add server {server.path} {server.words} {common}".rstrip()]
+    commands = [f"add server {server.path} {server.words} {DYNAMIC} {common}".rstrip()]
     if server.hashed:
         commands.append(f"enable dynamic-cookie backend {server.pool}")
     commands += [f"enable health {server.path}"] if server.checked else []

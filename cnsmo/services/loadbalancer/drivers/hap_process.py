@@ -35,6 +35,7 @@ STATE = "servers.state"
 SETTLE_SECONDS = 30.0
 """How long a start or a reload may take: a port that is taken costs two, a large file a few."""
 CHECK_SECONDS = 60.0
+LOOKS = 10
 LOG_BYTES = 1 << 20
 """The log is emptied when it is larger: every server that goes down is a line."""
 _ALERT = re.compile(r"^\[ALERT\]\s+\(\d+\) : (?:config : )?(.*)$", re.MULTILINE)
@@ -61,7 +62,7 @@ class HapProcess:
     def workers(self) -> Workers | None:
         """Its processes; None when it does not run."""
         found = self._look()
-        if found is None and self._daemon.pid is not None:
+        if found is None and self._exists():
             with contextlib.suppress(ProgramError):  # somebody else's reload is under way
                 found = self._await(lambda it: it.current is not None)
         return found if found and found.current else None
@@ -194,6 +195,14 @@ class HapProcess:
             write_private(self._state_dir / CONFIG, last)
         (self._state_dir / LAST).unlink(missing_ok=True)
 
+    def _exists(self) -> bool:
+        """Whether there is such a process; while it becomes itself anew, it seems to be none."""
+        for _ in range(LOOKS):
+            if self._daemon.pid is not None:
+                return True
+            time.sleep(0.02)
+        return False
+
     def _look(self) -> Workers | None:
         try:
             return read_workers(self._master.ask("show proc"))
@@ -207,7 +216,7 @@ class HapProcess:
             found = self._look()
             if found is not None and there(found):
                 return found
-            if found is None and self._daemon.pid is None:
+            if found is None and not self._exists():
                 raise self._daemon.died()
             time.sleep(0.01)  # its socket is the only sign
         raise ProgramError(f"haproxy does not settle within {SETTLE_SECONDS:g} s")
