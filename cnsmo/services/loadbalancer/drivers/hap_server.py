@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server as HAProxy has it: one line of the file, and one command of the runtime API; pure.
+
+Its name there has whatever cannot be changed while it serves (address, port, backup): a host that
+changes one of these is another server, and the earlier one leaves like any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict
+
+from cnsmo.model.errors import DriverError
+from cnsmo.services.loadbalancer.desired import (
+    HEAVIEST,
+    Algorithm,
+    Checking,
+    Persistence,
+    Pool,
+    Server,
+)
+from cnsmo.services.loadbalancer.drivers import hap_text as text
+
+BACKUP = "_backup"
+SMALLEST_ID, IDS = 1000, 2**31 - 2000
+"""HAProxy's ids are positive and have 31 bits; the first ones are those of servers without one."""
+
+
+class HapServer(BaseModel):
+    """``ident``: 0 where its place in the file is its id; ``stopped``: it gets nothing new."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pool: str
+    name: str
+    host: str
+    address: str
+    port: int
+    ident: int
+    weight: int
+    backup: bool = False
+    stopped: bool = False
+    checked: bool = False
+    hashed: bool = False
+    """Whether clients know it by a cookie, which is a hash of its address."""
+    ordered: bool = False
+    """Whether it matters which server of the pool comes first."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """By which it is known."""
+        return self.pool, self.name
+
+    @property
+    def path(self) -> str:
+        """As the runtime API calls it."""
+        return f"{self.pool}/{self.name}"
+
+    @property
+    def title(self) -> str:
+        """As operators are told of it."""
+        return f"{self.host} ({text.bracketed(self.address)}:{self.port}) in {self.pool}"
+
+    @property
+    def words(self) -> str:
+        """What the file and the runtime API say of it alike, but for what its pool's have in
+        common."""
+        words = [f"{text.bracketed(self.address)}:{self.port}"]
+        words += [f"id {self.ident}"] if self.ident else []
+        words += [f"weight {self.weight}"]
+        words += ["backup"] if self.backup else []
+        return " ".join(words)
+
+    @property
+    def line(self) -> str:
+        """As it stands in the file."""
+        return f"server {self.name} {self.words}{' disabled' if self.stopped else ''}"
+
+
+def servers_of(pool: Pool) -> tuple[HapServer, ...]:
+    """The servers of a pool, in the order in which they stand in the file.
+
+    :raises DriverError: when one cannot be rendered, or is there twice.
+    """
+    found = sorted((_server(pool, server) for server in pool.servers), key=lambda it: it.name)
+    names = [server.name for server in found]
+    if len(set(names)) < len(names):
+        double = next(name for name in names if names.count(name) > 1)
+        raise DriverError(f"the pool {pool.name} has {double} twice")
+    return tuple(found if pool.algorithm is Algorithm.FIRST else _identified(found))
+
+
+def common_words(pool: Pool) -> str:
+    """What all servers of a pool have in common."""
+    words = []
+    check = pool.check
+    if check.kind is not Checking.NONE:
+        interval = text.milliseconds("check interval", check.interval)
+        rise, fall = (text.number("check", it, 1, 1000) for it in (check.rise, check.fall))
+        words.append(f"check inter {interval} rise {rise} fall {fall}")
+    if pool.proxy not in PROXIES:
+        raise text.wrong("PROXY protocol", pool.proxy)
+    return " ".join([*words, *PROXIES[pool.proxy]])
+
+
+PROXIES: dict[str, tuple[str, ...]] = {"": (), "v1": ("send-proxy",), "v2": ("send-proxy-v2",)}
+
+
+def _server(pool: Pool, server: Server) -> HapServer:
+    host, address, port = text.host(server.name), text.address(server.address), server.port
+    backup = BACKUP if server.backup else ""
+    return HapServer(
+        pool=text.pool(pool.name),
+        name=f"{host}_{address}_{text.port(port)}{backup}",
+        host=host,
+        address=str(address),
+        port=port,
+        ident=0,
+        weight=int(text.number("weight", server.weight, 0, HEAVIEST)),
+        backup=bool(server.backup),
+        stopped=bool(server.drain),
+        checked=pool.check.kind is not Checking.NONE,
+        hashed=pool.persistence is Persistence.COOKIE,
+        ordered=pool.algorithm is Algorithm.FIRST,
+    )
+
+
+def _identified(servers: Iterable[HapServer]) -> list[HapServer]:
+    """With ids that depend on nothing but the servers themselves.
+
+    Hashing is by id: clients find the same server after a restart, and at another carrier.
+    """
+    taken: set[int] = set()
+    found = []
+    for server in servers:
+        digest = hashlib.sha256(f"{server.address} {server.port} {server.backup}".encode()).digest()
+        ident = SMALLEST_ID + int.from_bytes(digest[:8]) % IDS
+        while ident in taken:
+            ident += 1
+        taken.add(ident)
+        found.append(server.model_copy(update={"ident": ident}))
+    return found

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a VIP to keepalived.conf (keepalived 2.2 and later); pure.
+
+VRRP version 3 (RFC 9568) between the carriers' own addresses. It has no passwords: packets of
+others than the peers are not listened to, and who can forge a peer's address in the carriers'
+network could take the VIP by ARP as well.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Any
+
+from cnsmo.model.errors import DriverError
+from cnsmo.services.loadbalancer.desired import Vip
+from cnsmo.services.loadbalancer.drivers import hap_text as text
+
+ADVERTS = "0.3"
+"""Seconds between two signs of life. A carrier that gives three in a row is missed after 0.9 to
+1.2 seconds (RFC 9568, 6.1)."""
+PGREP = "/usr/bin/pgrep"
+INSTANCE = "cnsmo"
+
+
+def render_vip(vip: Vip, device: str, pid_file: str, trusted: bool) -> str:
+    """The configuration.
+
+    device: that the VIP is put on. pid_file: of the haproxy that has to run. trusted: whether
+    programs in the system's directories are root's, so that keepalived can insist on it.
+
+    :raises DriverError: when a value cannot be rendered.
+    """
+    if not vip.peers:
+        raise DriverError("a VIP needs carriers that take over from each other")
+    source, address = text.address(vip.source), interface_of(vip)
+    peers = [text.address(it) for it in vip.peers]
+    if any(it.version != source.version for it in peers) or source in peers:
+        raise text.wrong("VIP's peers", vip.peers)
+    lines = [
+        "global_defs {",
+        f"  router_id {INSTANCE}",
+        "  vrrp_version 3",
+        "  vrrp_check_unicast_src",
+        "  vrrp_garp_master_refresh 60",
+        *(
+            ["  script_user root", "  enable_script_security"]
+            if trusted
+            else ["  script_user root"]
+        ),
+        "}",
+        f"vrrp_script {INSTANCE} {{",
+        f'  script "{PGREP} -F {text.file(pid_file)} -x haproxy"',
+        "  interval 1",
+        "  timeout 2",
+        "  fall 1",
+        "  rise 2",
+        "}",
+        f"vrrp_instance {INSTANCE} {{",
+        "  state BACKUP",
+        f"  virtual_router_id {text.number('virtual router', vip.router, 1, 255)}",
+        f"  priority {text.number('priority', vip.priority, 1, 254)}",
+        f"  advert_int {ADVERTS}",
+        f"  unicast_src_ip {source}",
+        *_block("unicast_peer", map(str, peers)),
+        *_block("track_interface", [text.device(device)]),
+        *_block("track_script", [INSTANCE]),
+    ]
+    places = [f"{address} dev {text.device(device)}"]
+    if address.version == source.version:
+        lines += _block("virtual_ipaddress", places)
+    else:
+        lines += _block("virtual_ipaddress_excluded", places)
+    return "".join(f"{line}\n" for line in [*lines, "}"])
+
+
+def interface_of(vip: Vip) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
+    """The VIP with its network.
+
+    :raises DriverError: when it is no such thing.
+    """
+    address, slash, length = str(vip.address).partition("/")
+    version = text.address(address).version
+    if not slash or not length.isdecimal() or int(length) > (32 if version == 4 else 128):
+        raise text.wrong("VIP", vip.address)
+    return ipaddress.ip_interface(vip.address)
+
+
+def device_of(vip: Vip, links: Iterable[dict[str, Any]]) -> str | None:
+    """The interface that has an address in the VIP's network; the smallest one, if several.
+
+    links: as ``ip -j address show`` has them.
+    """
+    wanted = interface_of(vip).ip
+    found = [
+        (int(info["prefixlen"]), str(link["ifname"]))
+        for link in links
+        for info in link.get("addr_info", ())
+        if "local" in info and ipaddress.ip_address(info["local"]) != wanted
+        if wanted in ipaddress.ip_network(f"{info['local']}/{info['prefixlen']}", strict=False)
+    ]
+    return max(found)[1] if found else None
+
+
+def holds(vip: Vip, links: Iterable[dict[str, Any]]) -> bool:
+    """Whether this host has the VIP."""
+    wanted = interface_of(vip).ip
+    return any(
+        ipaddress.ip_address(info["local"]) == wanted
+        for link in links
+        for info in link.get("addr_info", ())
+        if "local" in info
+    )
+
+
+def _block(name: str, lines: Iterable[str]) -> list[str]:
+    return [f"  {name} {{", *(f"    {line}" for line in lines), "  }"]
