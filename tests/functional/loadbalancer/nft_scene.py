@@ -74,7 +74,7 @@ class Bed:
     def deaf(self, name: str) -> Iterator[None]:
         """A server hears nothing, and says nothing."""
         rule = "type filter hook input priority 0; policy drop;"
-        rules = f"table inet deaf {{\nchain all {{\n{rule}\n}}\n}}\n"
+        rules = f"table inet deaf {{\nchain ears {{\n{rule}\n}}\n}}\n"
         self.vm(name).system.run("nft", "-f", "-", stdin=rules)
         try:
             yield

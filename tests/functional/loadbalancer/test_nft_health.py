@@ -42,7 +42,7 @@ def test_a_killed_server_is_out_in_time_and_in_again_when_it_is_back(nft_scene: 
 
 def test_a_server_that_vanished_is_out_in_time(nft_scene: Scene) -> None:
     """Nobody says no; more than one check is under way, since the timeout is longer than theirs."""
-    slow = dataclasses.replace(FAST, timeout=1.0)
+    slow = dataclasses.replace(FAST, timeout=0.7)
     nft_scene.settle(balancer("a", "b", check=slow))
     with nft_scene.bed.deaf("a"):
         nft_scene.await_used(1, BOUND)

@@ -92,7 +92,7 @@ def plan(
     before = dataclasses.replace(
         after,
         chains={**loaded.chains, **after.chains, **dict.fromkeys([*fresh, *gone], UNKNOWN)},
-        usable=tuple(dict.fromkeys((*loaded.usable, *after.usable))),
+        usable=loaded.usable,
     )
     text = start + table.load(wanted.table, fresh) + table.unload(wanted.table, gone)
     return Change(text, before, after)

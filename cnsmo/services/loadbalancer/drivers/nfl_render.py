@@ -129,11 +129,12 @@ def _left(
     """Servers that were wanted, and still have their time to leave."""
     here = {it.key for it in servers}
     until = now + _seconds("drain", desired.drain, 0.0)
-    return [
+    left = (it for it in (earlier.targets if earlier else ()) if it.key not in here)
+    found = (
         dataclasses.replace(it, leaving=until if it.leaving is None else min(it.leaving, until))
-        for it in (earlier.targets if earlier else ())
-        if it.key not in here and (it.leaving is None or it.leaving > now)
-    ]
+        for it in left
+    )
+    return [it for it in found if it.leaving is not None and it.leaving > now]
 
 
 def _numbered(targets: Iterable[Target]) -> tuple[Target, ...]:

@@ -84,7 +84,10 @@ def changes(old: Wanted | None, new: Wanted) -> list[str]:
         )
         if was != now
     ]
-    lines = (_told(before.get(it.key), it) for it in new.targets)
+    here = {it.key for it in new.targets}
+    gone = [it for it in old.targets if it.key not in here and it.leaving is None]
+    lines = [_told(before.get(it.key), it) for it in new.targets]
+    lines += [f"{_called(it)} leaves" for it in gone]
     return found + few([line for line in lines if line])
 
 
@@ -153,7 +156,7 @@ def few(lines: list[str]) -> list[str]:
 
 
 def _told(old: Target | None, new: Target) -> str:
-    who = f"server {new.name} ({place((new.address, new.port))})"
+    who = _called(new)
     if new.leaving is not None:
         return f"{who} leaves" if old is None or old.leaving is None else ""
     if old is None:
@@ -170,6 +173,10 @@ def _told(old: Target | None, new: Target) -> str:
     if old.name != new.name:
         found.append(f"was {old.name}")
     return f"{who} {', '.join(found)}" if found else ""
+
+
+def _called(target: Target) -> str:
+    return f"server {target.name} ({place((target.address, target.port))})"
 
 
 def _hook(body: Mapping[str, Any]) -> Hook | None:

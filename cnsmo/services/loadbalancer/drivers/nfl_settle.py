@@ -69,7 +69,7 @@ def load(change: Change, loaded: Loaded, run: Run, remember: Remember) -> None:
     if change.text:
         remember(change.before)
         run("nft", "-f", "-", stdin=change.text)
-    if change.after != loaded:
+    if change.text or change.after != loaded:
         remember(change.after)
 
 
