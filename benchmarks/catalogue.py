@@ -8,8 +8,12 @@ from collections.abc import Callable
 from benchmarks import (
     agent_cost,
     core_growth,
+    enforce,
+    member,
     mesh,
     newcomer,
+    rules,
+    throughput_firewall,
     throughput_peers,
     throughput_wireguard,
 )
@@ -23,4 +27,8 @@ BENCHMARKS: dict[str, Callable[[Run], list[Figure]]] = {
     "newcomer": newcomer.measure,
     "core-growth": core_growth.measure,
     "agent-cost": agent_cost.measure,
+    "firewall-rules": rules.measure,
+    "firewall-member": member.measure,
+    "firewall-enforce": enforce.measure,
+    "throughput-firewall": throughput_firewall.measure,
 }

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -20,19 +20,22 @@ ANSWERS = "CNSMO_BENCH_ANSWERS"
 class Child:
     """``python -m benchmarks.MODULE``; usable when its constructor returns."""
 
-    def __init__(self, module: str, *args: str, log: Path) -> None:
-        """Raises RuntimeError when it does not come up; see `serve`."""
+    def __init__(self, module: str, *args: str, log: Path, enter: Sequence[str] = ()) -> None:
+        """enter: what leads to where it shall run; see `serve`.
+
+        :raises RuntimeError: when it does not come up.
+        """
         self._log = log
         reader, writer = os.pipe()
         self._answers = os.fdopen(reader)
         with open(log, "ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", f"benchmarks.{module}", *args],
+                [*enter, sys.executable, "-m", f"benchmarks.{module}", *args],
                 stdin=subprocess.PIPE,
                 stdout=errors,
                 stderr=errors,
                 pass_fds=[writer],
-                env={**os.environ, ANSWERS: str(writer)},
+                env={**os.environ, ANSWERS: str(writer), "PYTHONPATH": str(ROOT)},
                 cwd=ROOT,
                 text=True,
                 bufsize=1,

@@ -23,6 +23,13 @@ class Scale:
     warm_ups: int = 1
     agent_starts: int = 10
     idle_seconds: float = 60.0
+    rules: int = 10_000
+    rule_pairs: int = 15
+    members: int = 10_000
+    member_rounds: int = 30
+    firewall_pairs: int = 30
+    enforce_hosts: int = 50
+    enforce_rounds: int = 20
 
 
 FULL = Scale()
@@ -40,4 +47,11 @@ SMOKE = Scale(
     warm_ups=0,
     agent_starts=1,
     idle_seconds=1.0,
+    rules=20,
+    rule_pairs=2,
+    members=20,
+    member_rounds=2,
+    firewall_pairs=1,
+    enforce_hosts=3,
+    enforce_rounds=2,
 )

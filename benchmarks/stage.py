@@ -26,6 +26,7 @@ from cnsmo.lab.place import base
 from cnsmo.lab.topology import Topology
 from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import HostStatus, TokenRequest
+from cnsmo.services import registry
 
 DEPLOYMENT = "bench"
 SECONDS = 180.0
@@ -54,6 +55,8 @@ class Stage:
         self._stack = contextlib.ExitStack()
         self.revision = 0
         self.directory = run.directory()
+        self.config = self.directory / "cnsmo.conf"
+        """Of core and fleet; an operator's commands may use it, too."""
 
     def __enter__(self) -> Self:
         try:
@@ -153,10 +156,13 @@ class Stage:
             return False
         revisions = [self.revision]
         for row in self.client.service_list(DEPLOYMENT):
+            revisions.append(row.revision)
+            if registry.service(row.kind).Announcement is None:
+                continue
             members = self.client.member_list(DEPLOYMENT, row.kind, row.name)
             if len(members) < len(hosts):
                 return False
-            revisions += [row.revision, *(member.revision for member in members.values())]
+            revisions += [member.revision for member in members.values()]
         return all(
             agent.state is State.READY and agent.applied_revision >= max(revisions)
             for host in hosts
@@ -175,19 +181,18 @@ class Stage:
         vhost = broker.create_vhost()
         self._stack.callback(broker.delete_vhost, vhost)
         self._url = vhost.transport_url
-        config = self.directory / "cnsmo.conf"
-        config.write_text(
+        self.config.write_text(
             f"[bus]\nurl = {self._url}\n"
             f"[database]\nconnection = sqlite:///{self.directory}/state.sqlite\n"
             f"[oslo_messaging_rabbit]\nrpc_conn_pool_size = {CONNECTIONS}\n" + self._config
         )
-        self.core = self._child("core_process", str(config))
+        self.core = self._child("core_process", str(self.config))
         CONF.set_override("url", self._url, "bus")
         self._stack.callback(transport.close)
         self.client = OperatorClient(CONF)
         self.client.deployment_create(DEPLOYMENT)
         lab = [str(self.lab.directory)] if self._plan is not None else []
-        self.fleet = self._child("fleet_process", str(config), *lab)
+        self.fleet = self._child("fleet_process", str(self.config), *lab)
 
     def _start_relay(self, port: int) -> None:
         address = str(topology.core_address().ip)

@@ -166,9 +166,12 @@ class _Lines:
         lines = []
         for version in rule.versions:
             near = tuple(net for net in local if (":" in net) == (version == 6))
-            name = None if anybody else self.peers.named(theirs, realm, version)
-            if (near or not local) and (name or anybody):
-                lines.append(dataclasses.replace(plain, version=version, peers=name, local=near))
+            far = self.peers.network(theirs, version)
+            name = None if anybody or far else self.peers.named(theirs, realm, version)
+            if (near or not local) and (name or far or anybody):
+                lines.append(
+                    dataclasses.replace(plain, version=version, peers=name, network=far, local=near)
+                )
         return lines
 
     def _local(self, terms: tuple[str, ...], realm: str) -> tuple[str, ...] | None:

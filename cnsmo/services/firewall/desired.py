@@ -72,7 +72,7 @@ class Line:
     address must be in; empty: any. ``protocol``: a number of IANA's; None: any. ``ports``:
     destination, first and last of each range; empty: any. ``types``: of ICMP, numbers; empty: any.
     ``limit``: per source; a packet beyond it does not match. ``log``: up to which rate matches are
-    logged.
+    logged. ``network``: instead of a set, the one network that the other side's address must be in.
     """
 
     rule: str
@@ -85,6 +85,7 @@ class Line:
     types: tuple[int, ...] = ()
     limit: Rate | None = None
     log: Rate | None = None
+    network: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

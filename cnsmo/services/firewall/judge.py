@@ -81,6 +81,8 @@ def _matches(desired: FirewallDesired, line: Line, packet: Packet) -> bool:
         return False
     if line.local and not _within(packet.local, line.local):
         return False
+    if line.network is not None and not _within(packet.peer, (line.network,)):
+        return False
     return line.peers is None or _within(packet.peer, desired.sets[line.peers])
 
 

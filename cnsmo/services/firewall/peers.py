@@ -59,6 +59,18 @@ class Peers:
         return name
 
     @staticmethod
+    def network(terms: tuple[str, ...], version: int) -> str | None:
+        """The network that the terms come to in an IP version, if they name nobody and are one.
+
+        It needs no set: thousands of sets take the kernel long, it looks for each among all.
+        """
+        if not all(map(is_network, terms)):
+            return None
+        alike = [term for term in terms if (":" in term) == (version == 6)]
+        merged = _merged([ipaddress.ip_network(term) for term in alike])
+        return merged[0] if len(merged) == 1 else None
+
+    @staticmethod
     def means(kind: str, name: str, host: Host) -> bool:
         """Whether a name means a host: its own, or that of one of its groups (kind: which)."""
         return (kind != "group" and host.name == name) or (kind != "host" and host.within([name]))

@@ -332,6 +332,20 @@ def test_files_are_the_owners_alone(scene: Scene) -> None:
 # --- failure ------------------------------------------------------------------------------
 
 
+def test_the_kernel_is_asked_what_it_can_once_and_again_after_a_failure(scene: Scene) -> None:
+    recorder = Recorder(scene.one.system)
+    driver = scene.fresh(recorder)
+    driver.check()
+    driver.check()
+    assert recorder.commands == [("nft", "-c", "-f", "-")]
+    driver.system = Saboteur(scene.one.system, 0)
+    with pytest.raises(DriverError):
+        driver.apply(desired(opened(22)))
+    driver.system = recorder
+    driver.check()
+    assert len(recorder.commands) == 2
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_failing_half_way_keeps_what_was_and_is_made_good_later(scene: Scene, after: bool) -> None:
     first, second = desired(opened(22)), desired(opened(80))

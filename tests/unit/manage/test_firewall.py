@@ -111,7 +111,7 @@ def test_differences_that_are_of_the_whole_are_one_line() -> None:
 
 def test_sets_are_compared_as_far_as_they_are_told() -> None:
     many = [f"192.0.2.{number}" for number in range(1, 60, 2)]
-    rules = [{"from": many}, {"from": ["10.0.0.0/8", "10.1.0.0/16"]}]
+    rules = [{"from": many}, {"from": ["10.0.0.0/8", "11.1.0.0/16"]}]
     desired = compiled(deployment(policy(driver="nftables", inbound=rules)), "db1")
     found = kernel(desired, {})["host"]
     assert firewall_seen.differences(desired, found) == []

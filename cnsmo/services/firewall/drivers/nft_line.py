@@ -108,7 +108,7 @@ def _match(line: Line, direction: Direction, sets: Container[str]) -> list[str]:
     far, near = ("saddr", "daddr") if direction is Direction.INBOUND else ("daddr", "saddr")
     if line.version not in (0, 4, 6):
         raise values.wrong("IP version", line.version)
-    if not line.version and (line.peers is not None or line.local):
+    if not line.version and (line.peers is not None or line.network is not None or line.local):
         raise DriverError(f"{text.ident(line.rule)} looks at addresses of no IP version")
     family = "ip" if line.version == 4 else "ip6"
     found = []
@@ -117,6 +117,8 @@ def _match(line: Line, direction: Direction, sets: Container[str]) -> list[str]:
         if name not in sets or not name.endswith(f"_{line.version}"):
             raise DriverError(f"{text.ident(line.rule)} needs the set {name}, which is not there")
         found.append(f"{family} {far} @{name}")
+    if line.network is not None:
+        found.append(f"{family} {far} {values.span(line.network, line.version)[2]}")
     if line.local:
         found.append(
             f"{family} {near} {{ {', '.join(values.elements(line.local, line.version))} }}"

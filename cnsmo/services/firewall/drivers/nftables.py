@@ -63,10 +63,14 @@ class NftablesDriver(FirewallDriver):
         self._trials = Trials(system, state_dir)
         self._loaded: Ruleset | None = None
         """What this process loaded last; only to save reading it back before one more element."""
+        self._able = False
+        """Whether the kernel took a ruleset of ours since something failed the last time."""
 
     def check(self) -> None:
         if not self.system.has("nft"):
             raise DriverUnavailable("nft is missing: install the package nftables")
+        if self._able:
+            return
         try:
             check_text(self.system, PROBE)
         except ProgramError as exc:
@@ -74,6 +78,7 @@ class NftablesDriver(FirewallDriver):
                 "the kernel takes no nftables ruleset: a kernel with nf_tables and connection "
                 f"tracking is needed, and the package nftables ({exc})"
             ) from exc
+        self._able = True
 
     def apply(self, desired: FirewallDesired) -> list[str]:
         # Flows are ended without the lock: a guard whose time has come waits for nobody.
@@ -289,4 +294,5 @@ class NftablesDriver(FirewallDriver):
         try:
             yield
         except ProgramError as exc:
+            self._able = False
             raise DriverError(f"firewall: {exc}") from exc

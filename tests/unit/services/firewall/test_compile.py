@@ -93,11 +93,24 @@ def test_what_cannot_match_in_a_realm_makes_no_line() -> None:
 
 
 def test_networks_of_both_versions_make_a_line_each() -> None:
-    rows = deployment(policy(inbound=[{"from": ["192.0.2.0/24", "2001:db8::/32", "192.0.2.7"]}]))
+    networks = ["192.0.2.0/24", "2001:db8::/32", "192.0.2.7", "2001:db9::1"]
+    rows = deployment(policy(inbound=[{"from": networks}]))
     lines = inbound(rows, "web1", UNDERLAY)
     assert [line.version for line in lines] == [4, 6]
+    assert (lines[0].network, lines[0].peers) == ("192.0.2.0/24", None)
     sets = compiled(rows, "web1").sets
-    assert [sets[line.peers or ""] for line in lines] == [("192.0.2.0/24",), ("2001:db8::/32",)]
+    assert sets[lines[1].peers or ""] == ("2001:db8::/32", "2001:db9::1")
+
+
+def test_a_network_alone_needs_no_set_but_beside_a_group_it_does() -> None:
+    rules = [{"from": "192.0.2.0/24"}, {"from": ["192.0.2.0/24", "web"]}]
+    rows = deployment(policy(inbound=rules))
+    alone, beside = (line for line in inbound(rows, "db1", UNDERLAY) if line.version == 4)
+    assert (alone.network, alone.peers) == ("192.0.2.0/24", None)
+    assert beside.network is None
+    assert "192.0.2.0/24" in compiled(rows, "db1").sets[beside.peers or ""]
+    assert verdict(rows, "db1", "192.0.2.9", 1, UNDERLAY) == (Action.ACCEPT, "perimeter/inbound/1")
+    assert verdict(rows, "db1", "192.0.3.9", 1, UNDERLAY)[0] is Action.DROP
 
 
 def test_instances_come_by_priority_and_name_and_the_strictest_default_holds() -> None:

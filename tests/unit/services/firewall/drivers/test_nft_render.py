@@ -64,6 +64,10 @@ def chain_of(text, name):
              'comment "R"'],
         ),
         (
+            Line("r", Action.DROP, 4, network="10.0.0.0/255.0.0.0", protocol=6),
+            ['ip saddr 10.0.0.0/8 meta l4proto 6 counter drop comment "R"'],
+        ),
+        (
             Line("r", Action.ACCEPT, protocol=17, ports=((90, 99), (1, 5), (6, 7), (3, 4))),
             ['meta l4proto 17 th dport { 1-7, 90-99 } counter accept comment "R"'],
         ),
@@ -201,6 +205,8 @@ NOT = [
     Line("r", Action.DROP, 6, peers="web_4"),
     Line("r", Action.DROP, 4, peers="nobody_4"),
     Line("r", Action.DROP, 4, local=("fd00::/64",)),
+    Line("r", Action.DROP, 4, network="fd00::/64"),
+    Line("r", Action.DROP, network="10.0.0.0/8"),
     Line("r", Action.DROP, ports=((1, 2),)),
     Line("r", Action.DROP, protocol=47, ports=((1, 2),)),
     Line("r", Action.DROP, protocol=6, ports=((2, 1),)),
@@ -233,6 +239,7 @@ FIELDS = {
     "rule": lambda it: firewall(dataclasses.replace(SSH, rule=it)),
     "peers": lambda it: firewall(dataclasses.replace(SSH, peers=it), sets={it: ()}),
     "local": lambda it: firewall(dataclasses.replace(SSH, local=(it,))),
+    "network": lambda it: firewall(dataclasses.replace(SSH, peers=None, network=it)),
     "protocol": lambda it: firewall(dataclasses.replace(SSH, protocol=it)),
     "ports": lambda it: firewall(dataclasses.replace(SSH, ports=((it, it),))),
     "unit": lambda it: firewall(dataclasses.replace(SSH, limit=Rate(1, it))),
@@ -254,7 +261,8 @@ FIELDS = {
 }
 HARMLESS = {
     "rule": r"[A-Za-z0-9._/:@+()~-]+", "peers": r"[\w.-]+_[46]", "set": r"[\w.-]+_[46]",
-    "member": r"[0-9a-f.:/]+", "local": r"[0-9a-f.:/]+", "pool": r"[0-9a-f.:/]+",
+    "member": r"[0-9a-f.:/]+", "local": r"[0-9a-f.:/]+", "network": r"[0-9a-f.:/]+",
+    "pool": r"[0-9a-f.:/]+",
     "interface": r"[\w.-]{1,15}", "realm": r"[\w.-]*", "instance": r"[A-Za-z0-9._/:@+()~-]*",
     "label": r"[\w./-]+", "kind": "always|audit|enforce", "direction": "inbound|outbound",
     "action": "accept|drop|reject", "default": "accept|drop|reject",

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From ``cnsmo-manage apply``, typed, until a rule is in force in the kernels of 50 hosts.
+
+50 VMs have a firewall of a few rules. The clock starts with the process ``cnsmo-manage apply`` of a
+document in which a rule is another one, and stops when the kernel of the last VM has told that its
+transaction with that rule is committed; nobody polls for it. In between: the command starts, plans
+and applies over RabbitMQ, the core writes and hints, each agent fetches the row, compiles, arms the
+guard of the trial, and loads. The round ends when all agents have let the change stay.
+The agents share one process here, and all VMs, the core and the broker two processors: in the field
+each host does its part on its own.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.figures import Figure, Target, median_of, p95_of
+from benchmarks.rule_watch import RuleWatch
+from benchmarks.run import Run
+from benchmarks.stage import DEPLOYMENT, SECONDS, Stage
+from cnsmo.lab.topology import mesh
+
+MANAGE = Path(sys.executable).with_name("cnsmo-manage")
+GROUP = "mesh"
+FIRST_PORT = 8000
+DOCUMENT = """deployment: {deployment}
+firewall:
+  perimeter:
+    inbound:
+      - {{protocol: icmp, icmp: echo-request, name: ping}}
+      - {{from: any, protocol: tcp, ports: [http, https], name: www}}
+      - {{from: {group}, protocol: tcp, ports: 5432, name: sql}}
+      - {{from: {group}, protocol: tcp, ports: {port}, name: {name}}}
+"""
+
+
+def measure(run: Run) -> list[Figure]:
+    """See above."""
+    hosts, rounds = run.scale.enforce_hosts, run.scale.enforce_rounds
+    typed, written, first, last = [], [], [], []
+    with Stage(run, mesh(hosts, groups=(GROUP,))) as stage:
+        run.tell(f"{hosts} hosts join")
+        vms = stage.lab.vms()
+        stage.join([vm.name for vm in vms], [GROUP])
+        with RuleWatch(vms, stage.directory / "watch.log") as watch:
+            for number in range(run.scale.warm_ups):
+                _round(stage, watch, number)
+            run.expect(rounds)
+            for number in range(rounds):
+                run.step(f"round {number + 1} of {rounds}")
+                at_core, times = _round(stage, watch, number + run.scale.warm_ups)
+                typed.append(max(times))
+                written.append(at_core)
+                first.append(min(times) - at_core)
+                last.append(max(times) - at_core)
+    name = f"apply typed until in the kernel of all {hosts}"
+    start = f"of it until the core has written it: {statistics.median(written):.2f} s"
+    return [
+        p95_of(name, "s", typed, Target(1.0)),
+        median_of(name, "s", typed, note=start),
+        median_of("the core has written it until the first host has it", "s", first),
+        median_of(f"the core has written it until all {hosts} have it", "s", last),
+    ]
+
+
+def _round(stage: Stage, watch: RuleWatch, number: int) -> tuple[float, list[float]]:
+    """Seconds from the command's start until the core had written, and until each kernel had it."""
+    name = f"round-{number:05}"
+    document = stage.directory / "document.yaml"
+    port = FIRST_PORT + number
+    document.write_text(DOCUMENT.format(deployment=DEPLOYMENT, group=GROUP, port=port, name=name))
+    watch.begin(f"perimeter/inbound/{name}")
+    with open(stage.directory / "manage.log", "ab") as log:
+        epoch, begun = time.time(), time.monotonic()
+        command = subprocess.Popen(
+            [MANAGE, "--config-file", str(stage.config), "apply", str(document)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+        times = watch.wait(SECONDS)
+        if command.wait(SECONDS):
+            raise RuntimeError(f"cnsmo-manage failed: see {log.name}")
+    (row,) = stage.client.service_list(DEPLOYMENT)
+    stage.settle()
+    return row.updated_at.timestamp() - epoch, [at - begun for at in times]
