@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from cnsmo.core import specs
 from cnsmo.core.context import Core
 from cnsmo.model.document import Document, invalid, parse
-from cnsmo.model.errors import Conflict, InvalidRequest, NotFound
+from cnsmo.model.errors import CnsmoError, Conflict, InvalidRequest, NotFound
 from cnsmo.model.messages import Effect, Plan, Problem, RowChange
 from cnsmo.model.reading import read
 from cnsmo.model.resource import (
@@ -28,6 +28,7 @@ from cnsmo.model.resource import (
 )
 from cnsmo.model.wording import in_words
 from cnsmo.services import registry
+from cnsmo.services.base import NetworkService
 from cnsmo.state.writer import Writer
 
 
@@ -213,8 +214,17 @@ def _plan_delete(view: View, service: str, instance: str) -> tuple[Plan, View]:
 
 
 def _problems(view: View) -> list[Problem]:
-    """What the services find wrong when they see everything together."""
-    return [problem for each in registry.services().values() for problem in each.check(view)]
+    """What the services find wrong when they see everything together, or that they cannot see it.
+
+    They cannot where a driver is declared that is not installed any more.
+    """
+    problems: list[Problem] = []
+    for name, service in registry.services().items():
+        try:
+            problems += service.check(view)
+        except CnsmoError as exc:
+            problems.append(Problem(path=name, message=str(exc)))
+    return problems
 
 
 def _present(view: View) -> dict[tuple[str, str], dict[str, Any]]:
@@ -284,10 +294,18 @@ def _effects(before: View, after: View, plan: Plan) -> list[Effect]:
     alike: dict[tuple[str, ...], list[str]] = {}
     for service in registry.services().values():
         for host in plan.hosts:
-            lines = tuple(service.effects(before, after, host))
+            lines = _effects_on(host, service, before, after)
             if lines:
                 alike.setdefault(lines, []).append(host)
     return [Effect(hosts=hosts, lines=list(lines)) for lines, hosts in sorted(alike.items())]
+
+
+def _effects_on(host: str, service: NetworkService, before: View, after: View) -> tuple[str, ...]:
+    """What a service says of a host; that it cannot say anything stands in no plan's way."""
+    try:
+        return tuple(service.effects(before, after, host))
+    except CnsmoError as exc:
+        return (f"{service.name}: what changes here cannot be told: {exc}",)
 
 
 def _refuse_overtaken(writer: Writer, base_revision: int) -> None:

@@ -95,6 +95,8 @@ class Peers:
 
     def _hosts(self, term: str) -> list[Host]:
         kind, _colon, name = term.rpartition(":")
+        if kind == "host":  # not a walk through all for each
+            return [self._view.hosts[name]] if name in self._view.hosts else []
         return [host for host in self._view.hosts.values() if self.means(kind, name, host)]
 
     def _addresses(self, host: Host, realm: str) -> tuple[str, ...]:

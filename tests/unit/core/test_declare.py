@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cnsmo.core.context import Core
 from cnsmo.core.declare import Declare
 from cnsmo.model.errors import Conflict, InvalidDocument, InvalidRequest, NotFound
-from cnsmo.model.resource import renewal_kind
+from cnsmo.model.resource import OPERATOR, renewal_kind
 from tests.unit.conftest import Operator, Told
 
 HEAD = "deployment: shop\n"
@@ -225,6 +225,24 @@ def test_what_was_wrong_before_stands_in_the_way_of_no_deletion(
         declare.plan(declare.export("shop"))
     declare.delete("shop", "vpn", "backbone", "anna")
     assert [row.name for row in core.store.view("shop").rows("vpn")] == ["inner"]
+
+
+def test_an_instance_whose_driver_is_not_installed_any_more_can_be_deleted(
+    declare: Declare, core: Core
+) -> None:
+    declare.apply(GUARDED, "anna", None)
+    for name in ("backbone", "inner"):
+        row = core.store.view("shop").get("vpn", name)
+        assert row is not None
+        body = {**row.body, "driver": "gone"}
+        core.write("shop", "anna", lambda writer, n=name, b=body: writer.put("vpn", n, b, OPERATOR))
+    (effect,) = declare.plan_delete("shop", "vpn", "inner").effects
+    (line,) = effect.lines
+    assert line.startswith(
+        "firewall: what changes here cannot be told: vpn cannot say its listens: no driver 'gone' for vpn"
+    )
+    declare.delete("shop", "vpn", "inner", "anna")
+    assert [row.name for row in core.store.view("shop").rows("vpn")] == ["backbone"]
 
 
 def test_a_deletion_can_be_planned(declare: Declare, core: Core) -> None:
