@@ -12,13 +12,13 @@ from tests.functional.vpn.vms import Net
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The VMs of a module's tests."""
     if os.geteuid() != 0:
         pytest.skip("needs root: network namespaces")
     net = Net()
     try:
-        yield Site(net)
+        yield Site(net, tmp_path_factory.mktemp("pool"))
     finally:
         net.stop()
 

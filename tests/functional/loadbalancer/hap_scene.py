@@ -44,12 +44,39 @@ class Counted:
 
 
 class Site:
-    """The VMs, which tests share."""
+    """The VMs, which tests share, and the web servers of the pool that run."""
 
-    def __init__(self, net: Net, carriers: int = 1) -> None:
+    def __init__(self, net: Net, folder: Path, carriers: int = 1) -> None:
         self.net = net
+        self.folder = folder
         self.carriers = [net.add(f"lb{number + 1}") for number in range(carriers)]
         self.pool, self.client = net.add("pool"), net.add("client")
+        self._running: set[int] = set()
+
+    def serve(self, *numbers: int) -> None:
+        """See to it that web servers run; the n-th is ``webn``, at port 8000 + n."""
+        started = [
+            self.pool.spawn(
+                " ".join((*BACKEND, f"web{it}", str(FIRST_PORT + it), str(self.folder)))
+            )
+            for it in numbers
+            if it not in self._running
+        ]
+        self._running |= set(numbers)
+        for process in started:
+            assert process.stdout
+            assert process.stdout.readline().strip() == "ready"
+            process.stdout.close()
+
+    def kill(self, number: int) -> None:
+        """End one by force; its connections are reset."""
+        self.pool.run(f"pkill -KILL -f hap_backend.py.web{number}.")
+        self._running.remove(number)
+
+    def sicken(self, number: int, sick: bool = True) -> None:
+        """Let one fail its checks, and answer all else."""
+        path = self.folder / f"web{number}.sick"
+        path.touch() if sick else path.unlink(missing_ok=True)
 
 
 class Scene:
@@ -60,7 +87,7 @@ class Scene:
         self.carrier, self.pool, self.client = site.carriers[carrier], site.pool, site.client
         self.address = site.net.address(self.carrier.name)
         self.address6 = site.net.address(self.carrier.name, 6)
-        self.folder = state
+        self.serve, self.kill, self.sicken = site.serve, site.kill, site.sicken
         self.state_dir = state / self.carrier.name / "units" / "loadbalancer" / "www" / "haproxy"
         self.driver = self.fresh()
 
@@ -71,28 +98,6 @@ class Scene:
         return self.driver
 
     # --- the pool -------------------------------------------------------------------------
-
-    def serve(self, *numbers: int) -> None:
-        """Start web servers; the n-th is ``webn``, at port 8000 + n."""
-        started = [
-            self.pool.spawn(
-                " ".join((*BACKEND, f"web{it}", str(FIRST_PORT + it), str(self.folder)))
-            )
-            for it in numbers
-        ]
-        for process in started:
-            assert process.stdout
-            assert process.stdout.readline().strip() == "ready"
-            process.stdout.close()
-
-    def kill(self, number: int) -> None:
-        """End one by force; its connections are reset."""
-        self.pool.run(f"pkill -KILL -f hap_backend.py.web{number}.")
-
-    def sicken(self, number: int, sick: bool = True) -> None:
-        """Let one fail its checks, and answer all else."""
-        path = self.folder / f"web{number}.sick"
-        path.touch() if sick else path.unlink()
 
     def server(self, number: int, **more: Any) -> Server:
         """One of them as the load balancer is told of it."""
@@ -195,7 +200,8 @@ class Scene:
         self.fresh().remove()
         assert not self.state_dir.exists()
         eventually(lambda: not self.carrier.processes(), what="an empty carrier")
-        self.pool.run("pkill -KILL -f hap_backend.py", ok=(0, 1))
+        for number in range(1, 10):
+            self.sicken(number, sick=False)
 
 
 def desired(*servers: Server, **other: Any) -> LoadBalancerDesired:

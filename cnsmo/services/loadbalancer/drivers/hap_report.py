@@ -115,17 +115,17 @@ def _state(server: HapServer, row: Row) -> str:
     status = row.text("status")
     if server.stopped or not status:
         return "drain"
-    for beginning, state in (("UP", "up"), ("DOWN", "down"), ("no check", "unchecked")):
+    for beginning, state in (("DOWN", "down"), ("UP", "up"), ("no check", "unchecked")):
         if status.startswith(beginning):
-            return state
-    return "drain"  # by its weight, or by hand until apply() comes by
+            return state if server.weight or state == "down" else "drain"
+    return "drain"  # by hand, until apply() comes by
 
 
 def _why(row: Row) -> str:
-    """What the last check found."""
-    said = row.text("check_desc")
-    more = row.text("last_chk") or (row.text("check_code") if said else "")
-    return f"{said}: {more}" if said and more else said or more
+    """What the last check found, with HTTP's status where there is one."""
+    code = row.text("check_code") if row.number("check_code") else ""
+    said = (row.text("check_desc"), " ".join(filter(None, [code, row.text("last_chk")])))
+    return ": ".join(filter(None, said))
 
 
 def _counts(row: Row, sessions: int) -> dict[str, int]:
