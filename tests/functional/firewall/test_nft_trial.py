@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from cnsmo.model.errors import DriverError
+from cnsmo.services.base import System
 from cnsmo.services.firewall.desired import Action, FirewallDesired
+from cnsmo.services.firewall.drivers import guard
 from tests.eventually import eventually
 from tests.functional.firewall.scene import ONE, Scene, desired, opened
 from tests.functional.vpn.systems import Hanging, Killed, Saboteur
@@ -199,13 +202,13 @@ def test_killed_at_any_step_the_host_is_never_left_on_an_unguarded_trial(
 ) -> None:
     scene.settle(GOOD)
     good = scene.ruleset()
-    for allowed in range(20):
+    for allowed in range(40):
         saboteur = Saboteur(scene.one.system, allowed, Killed, after=after)
         scene.fresh(saboteur)
         try:
             scene.driver.apply(changed(30))
         except Killed:
-            assert scene.guards() or scene.ruleset() == good
+            assert scene.guards() or scene.in_force() == good
         if not saboteur.struck:
             break
         scene.fresh().apply(GOOD)
@@ -215,6 +218,35 @@ def test_killed_at_any_step_the_host_is_never_left_on_an_unguarded_trial(
         pytest.fail("never got to the end")
     scene.fresh().confirm()
     assert scene.driver.apply(changed(30)) == []
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_guard_killed_at_any_step_leaves_the_rules_that_were_or_the_good_ones(
+    scene: Scene, after: bool
+) -> None:
+    scene.settle(GOOD)
+    good, text = scene.ruleset(), (scene.state_dir / "good.nft").read_text()
+    for allowed in range(40):
+        scene.driver.apply(changed(30))
+        tried = scene.ruleset()
+        scene.one.run("pkill -KILL -f guard.py")
+        eventually(lambda: scene.guards() == 0)
+        saboteur = Saboteur(scene.one.system, allowed, Killed, after=after)
+        try:
+            guard.put_back(partial(_output, saboteur), text)
+        except Killed:
+            assert scene.in_force() in (good, tried)
+        if not saboteur.struck:
+            break
+        scene.fresh().apply(GOOD)
+        assert scene.ruleset() == good  # nothing is left of what was staged
+    else:
+        pytest.fail("never got to the end")
+    assert scene.ruleset() == good != tried
+
+
+def _output(system: System, *args: str, stdin: str | None = None) -> str:
+    return system.run("nft", *args, stdin=stdin).stdout
 
 
 def test_a_torn_trial_is_given_up(scene: Scene) -> None:

@@ -273,13 +273,18 @@ def test_what_a_machine_loads_when_it_starts_follows_the_members(scene: Scene) -
 
 DRIFTS = {
     "the table is missing": "delete table inet cnsmo",
-    "set web_4 lacks 10.9.0.2": "delete element inet cnsmo web_4 { 10.9.0.2 }",
-    "set web_4 has 10.9.0.99, which is no member": "add element inet cnsmo web_4 { 10.9.0.99 }",
+    "set web_4 lacks 10.9.0.2": "delete element inet cnsmo SETS { 10.9.0.2 }",
+    "set web_4 has 10.9.0.99, which is no member": "add element inet cnsmo SETS { 10.9.0.99 }",
     "rule perimeter/inbound/80 (chain inbound-2-underlay) is missing":
-        "flush chain inet cnsmo inbound-2-underlay",
+        "flush chain inet cnsmo CHAINS",
     "a rule of the chain input was added by somebody": "insert rule inet cnsmo input accept",
     "the chain input was changed": "add chain inet cnsmo input { policy accept; }",
     "the chain mine was added by somebody": "add chain inet cnsmo mine",
+    "the map mine was added by somebody":
+        "add map inet cnsmo mine { type ipv4_addr : verdict; }",
+    "the chain output was changed":
+        "delete chain inet cnsmo output\n"
+        "add chain inet cnsmo output { type filter hook output priority 5; }",
 }  # fmt: skip
 
 
@@ -288,7 +293,9 @@ def test_drift_is_told_and_repaired_without_a_trial(scene: Scene, found: str) ->
     wanted = desired(WEB, sets=MEMBERS)
     scene.settle(wanted)
     before = scene.ruleset()
-    scene.one.system.run("nft", "-f", "-", stdin=DRIFTS[found] + "\n")
+    meddling = DRIFTS[found].replace("SETS", scene.called("web_4"))
+    meddling = meddling.replace("CHAINS", scene.called("inbound-2-underlay"))
+    scene.one.system.run("nft", "-f", "-", stdin=meddling + "\n")
     assert found in scene.driver.observe(wanted).drift
     assert scene.driver.apply(wanted)
     assert scene.driver.trial() is None
@@ -351,7 +358,7 @@ def test_failing_half_way_keeps_what_was_and_is_made_good_later(scene: Scene, af
     first, second = desired(opened(22)), desired(opened(80))
     scene.settle(first)
     before = scene.ruleset()
-    for allowed in range(20):
+    for allowed in range(40):
         saboteur = Saboteur(scene.one.system, allowed, after=after)
         scene.fresh(saboteur)
         try:

@@ -239,7 +239,8 @@ def test_an_instance_whose_driver_is_not_installed_any_more_can_be_deleted(
     (effect,) = declare.plan_delete("shop", "vpn", "inner").effects
     (line,) = effect.lines
     assert line.startswith(
-        "firewall: what changes here cannot be told: vpn cannot say its listens: no driver 'gone' for vpn"
+        "firewall: what changes here cannot be told: vpn cannot say its listens: "
+        "no driver 'gone' for vpn"
     )
     declare.delete("shop", "vpn", "inner", "anna")
     assert [row.name for row in core.store.view("shop").rows("vpn")] == ["backbone"]

@@ -6,14 +6,21 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cnsmo.model.errors import DriverError
+from oslo_log import log
+
+from cnsmo.model.errors import DriverError, ProgramError
 from cnsmo.services.base import System
-from cnsmo.services.firewall.drivers.nft_render import TABLE
+from cnsmo.services.firewall.drivers import guard
+from cnsmo.services.firewall.drivers.guard import BASES, SLOTS, TABLE
 from cnsmo.services.kit.nft_values import span
 
+LOG = log.getLogger(__name__)
+_REFERENCE = re.compile(r'("(?:target": "|@)[^"]*)\.[ab]"')
+"""In JSON: where a chain or a set is named by its slot."""
 SECONDS = 30.0
 """10,000 rules take a quarter of a second; a machine may be a hundred times busier."""
 
@@ -30,11 +37,17 @@ class Counted:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What is there. ``objects``: chains, sets and rules in their order, each with a digest."""
+    """What is in force, names without the ends that stages give them.
+
+    ``objects``: chains and sets by name, rules in their order, each with a digest. ``slot``: the
+    end of the names. ``swept``: nothing of another slot is there.
+    """
 
     objects: tuple[tuple[str, str, str, str], ...]
     counted: tuple[Counted, ...]
     sets: Mapping[str, tuple[str, ...]]
+    slot: str = SLOTS[0]
+    swept: bool = True
 
 
 def read_table(system: System) -> Table | None:
@@ -62,6 +75,60 @@ def load_text(system: System, text: str) -> None:
     system.run("nft", "-f", "-", stdin=text, timeout=SECONDS)
 
 
+def stage(system: System, text: str) -> tuple[str, str]:
+    """Load a ruleset beside the one in force, and ask whether it could be brought in.
+
+    What is refused leaves nothing behind.
+
+    :return: what bring_in() needs.
+    :raises ProgramError: when it is refused.
+    """
+    try:
+        slot, switch = guard.stage(_nft(system), text)
+        check_text(system, switch)
+    except ProgramError:
+        sweep(system)
+        raise
+    return slot, switch
+
+
+def bring_in(system: System, slot: str, switch: str) -> None:
+    """Bring in force what was staged. What cannot be swept now is swept with the next ruleset.
+
+    :raises ProgramError: when it is refused; what was in force still is.
+    """
+    load_text(system, switch)
+    sweep(system, slot)
+
+
+def replace(system: System, text: str) -> None:
+    """Bring a whole ruleset in force; where its parts are refused, in one transaction.
+
+    :raises ProgramError: when that is refused, too.
+    """
+    try:
+        bring_in(system, *stage(system, text))
+    except (ProgramError, ValueError) as exc:
+        LOG.info("a ruleset cannot be staged, it is loaded at once: %s", exc)
+        load_text(system, text)
+
+
+def sweep(system: System, slot: str | None = None) -> None:
+    """Delete what does not belong to a slot, or to that in force; where it fails, say so."""
+    nft = _nft(system)
+    try:
+        guard.sweep(nft, slot or guard.slot_in_force(nft))
+    except ProgramError as exc:
+        LOG.warning("what is not in force any more cannot be deleted: %s", exc)
+
+
+def _nft(system: System) -> guard.Nft:
+    def run(*args: str, stdin: str | None = None) -> str:
+        return system.run("nft", *args, stdin=stdin, timeout=SECONDS).stdout
+
+    return run
+
+
 def delete_table(system: System) -> None:
     """Take our table away; fine when it is gone already."""
     load_text(system, f"add table {TABLE}\ndelete table {TABLE}\n")
@@ -69,14 +136,20 @@ def delete_table(system: System) -> None:
 
 def parse(entries: Iterable[Mapping[str, Any]]) -> Table:
     """What ``nft -j list table`` says. Handles, counters and elements are no part of a digest."""
+    entries = [entry for entry in entries if "metainfo" not in entry]
+    slot = _slot(entries)
     objects: list[tuple[str, str, str, str]] = []
     counted: list[Counted] = []
     sets: dict[str, tuple[str, ...]] = {}
+    swept = True
     for entry in entries:
         ((kind, body),) = entry.items()
-        if kind == "metainfo":
-            continue
         body = {key: value for key, value in body.items() if key != "handle"}
+        if _of_another(kind, body, slot):
+            swept = False
+            continue
+        for key in ("chain",) if kind == "rule" else ("name",):
+            body[key] = str(body[key]).removesuffix(f".{slot}")
         chain, name = str(body.get("chain", "")), str(body.get("name", body.get("comment", "")))
         if kind == "set":
             items = body.pop("elem", ())
@@ -86,9 +159,29 @@ def parse(entries: Iterable[Mapping[str, Any]]) -> Table:
             body["expr"], counts = _without_counts(body["expr"])
             if name:
                 counted.append(Counted(chain, name, *counts))
-        digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+        shown = _REFERENCE.sub(r'\1"', json.dumps(body, sort_keys=True))
+        digest = hashlib.sha256(shown.encode()).hexdigest()[:16]
         objects.append((kind, chain, name, digest))
-    return Table(tuple(objects), tuple(counted), sets)
+    objects.sort(key=lambda it: (it[0], it[1], "" if it[0] == "rule" else it[2]))
+    return Table(tuple(objects), tuple(counted), sets, slot, swept)
+
+
+def _slot(entries: Iterable[Mapping[str, Any]]) -> str:
+    """The slot in force: the one that the chains that hook in lead to."""
+    for entry in entries:
+        rule = entry.get("rule", {})
+        for each in rule.get("expr", ()) if rule.get("chain") in BASES else ():
+            target = str(each["jump"]["target"]) if "jump" in each else ""
+            if target[-2:-1] == "." and target[-1] in SLOTS:
+                return target[-1]
+    return SLOTS[0]
+
+
+def _of_another(kind: str, body: Mapping[str, Any], slot: str) -> bool:
+    """Whether something was staged and is not in force. What hooks in always is."""
+    name = str(body.get("chain" if kind == "rule" else "name", ""))
+    others = tuple(f".{other}" for other in SLOTS if other != slot)
+    return name.endswith(others) and "hook" not in body
 
 
 def _without_counts(expressions: Iterable[Any]) -> tuple[list[Any], tuple[int, int]]:

@@ -15,7 +15,11 @@ from cnsmo.services.kit import nft_values as values
 TYPED = {ICMP: ("icmp", 4), ICMPV6: ("icmpv6", 6)}
 """Protocols with types: their name, and the one IP version that they belong to."""
 REJECT = "do-reject"
-VERDICTS = {Action.ACCEPT: "accept", Action.DROP: "drop", Action.REJECT: f"goto {REJECT}"}
+VERDICTS = {
+    Action.ACCEPT: "accept",
+    Action.DROP: "drop",
+    Action.REJECT: f"goto {text.slotted(REJECT)}",
+}
 METER_SIZE = 65535
 """Sources that a limit remembers at once; while it is full, new ones do not match."""
 
@@ -34,10 +38,10 @@ class Extras:
         family, address = ("ip", "ipv4_addr") if version == 4 else ("ip6", "ipv6_addr")
         seconds = max(UNITS[limit.unit], 60)
         self.meters.append(
-            f"\tset {name} {{\n\t\ttype {address}\n\t\tsize {METER_SIZE}\n"
+            f"\tset {text.slotted(name)} {{\n\t\ttype {address}\n\t\tsize {METER_SIZE}\n"
             f"\t\tflags dynamic,timeout\n\t\ttimeout {seconds}s\n\t}}"
         )
-        return f"update @{name} {{ {family} saddr {rate} }}"
+        return f"update @{text.slotted(name)} {{ {family} saddr {rate} }}"
 
     def log(self, limit: Rate, words: str, verdict: str) -> str:
         """A chain that logs up to a rate, then does the verdict; its name."""
@@ -48,9 +52,13 @@ class Extras:
 
 
 def chain(name: str, rules: list[str], head: str = "") -> str:
-    """A chain's definition."""
+    """A chain's definition; with a head, one that hooks in, of which there is but one."""
     lines = [head, *rules] if head else rules
-    return f"\tchain {name} {{\n" + "".join(f"\t\t{line}\n" for line in lines) + "\t}"
+    return (
+        f"\tchain {name if head else text.slotted(name)} {{\n"
+        + "".join(f"\t\t{line}\n" for line in lines)
+        + "\t}"
+    )
 
 
 def rules_of(
@@ -67,7 +75,7 @@ def rules_of(
     if line.log:
         audit = kind is Kind.AUDIT
         words = f"audit {ident}" if audit else ident
-        verdict = f"goto {extras.log(line.log, words, '' if audit else verdict)}"
+        verdict = f"goto {text.slotted(extras.log(line.log, words, '' if audit else verdict))}"
     found = []
     for it in each:
         if it.limit and not _possible(it):
@@ -116,7 +124,7 @@ def _match(line: Line, direction: Direction, sets: Container[str]) -> list[str]:
         name = text.set_name(line.peers)
         if name not in sets or not name.endswith(f"_{line.version}"):
             raise DriverError(f"{text.ident(line.rule)} needs the set {name}, which is not there")
-        found.append(f"{family} {far} @{name}")
+        found.append(f"{family} {far} @{text.slotted(name)}")
     if line.network is not None:
         found.append(f"{family} {far} {values.span(line.network, line.version)[2]}")
     if line.local:

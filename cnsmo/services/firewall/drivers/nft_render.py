@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the desired state to the text that nft(8) loads as one transaction; pure.
+"""From the desired state to the text that nft(8) loads; pure.
+
+As it is, a text is one transaction that replaces the table: what a machine that starts needs. Over
+a table in force its parts are loaded one by one, see guard.
 
 The structure (chains, rules, which sets there are) and the sets' elements are kept apart: members
 that come and go change elements only, and those are changed one by one.
@@ -26,6 +29,7 @@ from cnsmo.services.firewall.desired import (
     Part,
 )
 from cnsmo.services.firewall.drivers import nft_text as text
+from cnsmo.services.firewall.drivers.guard import BASES, STAGE, SWITCH, TABLE, in_slot
 from cnsmo.services.firewall.drivers.nft_line import (
     REJECT,
     Extras,
@@ -35,11 +39,10 @@ from cnsmo.services.firewall.drivers.nft_line import (
 )
 from cnsmo.services.kit import nft_values as values
 
-TABLE = "inet cnsmo"
 CORE = "agent-core"
 NAMESERVERS = "agent-dns"
 POOLS = "vpn-pools"
-HOOKS = {Direction.INBOUND: "input", Direction.OUTBOUND: "output"}
+HOOKS = dict(zip((Direction.INBOUND, Direction.OUTBOUND), BASES, strict=True))
 FINGERPRINT = "# fingerprint "
 """First words of a ruleset's text: which structure it is."""
 
@@ -67,9 +70,13 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
-    """A ruleset without elements. ``places``: of its chains that hold lines, by name."""
+    """A ruleset without elements: what stands before them, and what brings all in force.
 
-    text: str
+    ``places``: of its chains that hold lines, by name.
+    """
+
+    stage: str
+    switch: str
     fingerprint: str
     places: Mapping[str, Place]
 
@@ -85,7 +92,7 @@ class Ruleset:
     def text(self) -> str:
         """What ``nft -f`` loads in one transaction, whatever was there before."""
         filled = [add_elements(name, items) for name, items in self.sets.items() if items]
-        return self.structure.text + "".join(filled)
+        return "".join((self.structure.stage, *filled, SWITCH, self.structure.switch))
 
 
 class Renderer:
@@ -130,7 +137,7 @@ class Renderer:
 
 def add_elements(name: str, items: tuple[str, ...]) -> str:
     """The command that puts elements into a set."""
-    return f"add element {TABLE} {name} {{ {', '.join(items)} }}\n"
+    return f"add element {TABLE} {text.slotted(name)} {{ {', '.join(items)} }}\n"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,14 +147,14 @@ class Delta:
     gone: Mapping[str, tuple[str, ...]]
     come: Mapping[str, tuple[str, ...]]
 
-    @property
-    def text(self) -> str:
+    def text(self, slot: str) -> str:
         """The commands, for one transaction; what goes makes room for what comes."""
         commands = [
-            f"delete element {TABLE} {name} {{ {', '.join(items)} }}\n"
+            f"delete element {TABLE} {text.slotted(name)} {{ {', '.join(items)} }}\n"
             for name, items in self.gone.items()
         ]
-        return "".join(commands + [add_elements(name, items) for name, items in self.come.items()])
+        commands += [add_elements(name, items) for name, items in self.come.items()]
+        return in_slot("".join(commands), slot)
 
     @property
     def told(self) -> list[str]:
@@ -201,18 +208,27 @@ class _Plan:
                 raise values.wrong("part", (part.kind, part.direction))
             name = f"{part.direction}-{index}"
             chains += self._part(part, name, places, extras)
-            jumps[part.direction].append(f"jump {name}")
-        bases = [
-            chain(HOOKS[direction], self._first(direction) + rules, self._head(direction))
-            for direction, rules in jumps.items()
-            if rules
-        ]
-        body = "\n".join([*self._sets(), *extras.meters, _REJECT, *extras.logs, *chains, *bases])
+            jumps[part.direction].append(f"jump {text.slotted(name)}")
+        body = "\n".join([*self._sets(), *extras.meters, _REJECT, *extras.logs, *chains])
         table = f'table {TABLE} {{\n\tcomment "{self.comment}"\n{body}\n}}\n'
+        switch = "".join(self._base(direction, rules) for direction, rules in jumps.items())
         # What nft(8) does not list still is structure: the pools decide who is dropped.
-        digest = hashlib.sha256(repr((table, self.pools)).encode()).hexdigest()
-        start = f"{FINGERPRINT}{digest}\nadd table {TABLE}\ndelete table {TABLE}\n"
-        return Structure(start + table, digest, places)
+        digest = hashlib.sha256(repr((table, switch, self.pools)).encode()).hexdigest()
+        start = f"{FINGERPRINT}{digest}\nadd table {TABLE}\ndelete table {TABLE}\n{STAGE}"
+        return Structure(start + table, switch, digest, places)
+
+    def _base(self, direction: Direction, jumps: list[str]) -> str:
+        """A chain that hooks in, filled anew.
+
+        Its policy changes a moment after its rules do: it must not matter to any packet.
+        """
+        name, policy = HOOKS[direction], self._policy(direction)
+        head = f"type filter hook {name} priority filter; policy {policy};"
+        rules = [*(self._first(direction) + jumps if jumps else ()), policy]
+        return (
+            f"add chain {TABLE} {name} {{ {head} }}\nflush chain {TABLE} {name}\n"
+            f"table {TABLE} {{\n{chain(name, rules, head)}\n}}\n"
+        )
 
     def _part(
         self, part: Part, name: str, places: dict[str, Place], extras: Extras
@@ -233,22 +249,23 @@ class _Plan:
                 )
             yield chain(inner, rules)
             if realm:
-                ways.append(f"{values.interface(self.interfaces[realm])} : goto {inner}")
+                ways.append(
+                    f"{values.interface(self.interfaces[realm])} : goto {text.slotted(inner)}"
+                )
         if unknown := set(part.realms) - set(self.interfaces) - {UNDERLAY}:
             raise values.wrong("realm without an interface", sorted(unknown)[0])
         key = "iifname" if part.direction is Direction.INBOUND else "oifname"
         finder = [f"{key} vmap {{ {', '.join(ways)} }}"] if ways else []
-        yield chain(name, [*finder, f"goto {name}-underlay"])
+        yield chain(name, [*finder, f"goto {text.slotted(name + '-underlay')}"])
 
-    def _head(self, direction: Direction) -> str:
+    def _policy(self, direction: Direction) -> str:
         closed = any(
             part.kind is Kind.ENFORCE
             and part.direction is direction
             and part.default in (Action.DROP, Action.REJECT)
             for part in self.parts
         )
-        policy = "drop" if closed else "accept"
-        return f"type filter hook {HOOKS[direction]} priority filter; policy {policy};"
+        return "drop" if closed else "accept"
 
     def _first(self, direction: Direction) -> list[str]:
         """What stands before all parts."""
@@ -257,9 +274,10 @@ class _Plan:
             return ["iif lo accept", *self._spoofed(), flows, *_ANSWERS]
         rules = ["oif lo accept", flows]
         for version, family in ((4, "ip"), (6, "ip6")):
-            rules.append(f"{family} daddr . tcp dport @{CORE}-{version} accept")
+            core = text.slotted(f"{CORE}-{version}")
+            rules.append(f"{family} daddr . tcp dport @{core} accept")
             if self.resolves:
-                servers = f"{family} daddr @{NAMESERVERS}-{version}"
+                servers = f"{family} daddr @{text.slotted(f'{NAMESERVERS}-{version}')}"
                 rules += [f"{servers} {protocol} dport 53 accept" for protocol in ("udp", "tcp")]
         return rules
 
@@ -270,7 +288,8 @@ class _Plan:
         names = ", ".join(values.interface(name) for name in self.interfaces.values())
         outside = f"iifname != {{ {names} }} " if names else ""
         return [
-            f'{outside}{family} saddr @{POOLS}-{version} counter drop comment "{SPOOFED}"'
+            f"{outside}{family} saddr @{text.slotted(f'{POOLS}-{version}')} counter drop "
+            f'comment "{SPOOFED}"'
             for version, family in ((4, "ip"), (6, "ip6"))
         ]
 
@@ -286,7 +305,8 @@ class _Plan:
 
 
 _ANSWERS = tuple(
-    f"{family} saddr . tcp sport @{CORE}-{version} tcp flags & (syn | ack) != syn accept"
+    f"{family} saddr . tcp sport @{text.slotted(f'{CORE}-{version}')} "
+    "tcp flags & (syn | ack) != syn accept"
     for version, family in ((4, "ip"), (6, "ip6"))
 )
 """What the core says over connections that the kernel does not know: they began before it watched
@@ -295,7 +315,7 @@ any flow, and the agent may only ever listen on them. None can be opened so."""
 
 def _set(name: str, kind: str, networks: bool) -> str:
     flags = "\t\tflags interval\n" if networks else ""
-    return f"\tset {name} {{\n\t\ttype {kind}\n{flags}\t}}"
+    return f"\tset {text.slotted(name)} {{\n\t\ttype {kind}\n{flags}\t}}"
 
 
 _REJECT = chain(

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 
 from cnsmo.services.firewall.desired import Rate
+from cnsmo.services.firewall.drivers.guard import SLOTS
 from cnsmo.services.firewall.terms import UNITS, joined_ranges
 from cnsmo.services.kit.nft_values import elements, matching, number, span, wrong
 
@@ -37,6 +38,11 @@ def realm_name(realm: object) -> str:
 def set_name(name: object) -> str:
     """A set of addresses; it can be mistaken for none of the driver's own, which end in -4, -6."""
     return matching(_SET, "set", name)
+
+
+def slotted(name: str) -> str:
+    """A chain or set as it is called in the kernel; guard.in_slot() makes the other slot's name."""
+    return f"{name}.{SLOTS[0]}"
 
 
 def rate(limit: Rate) -> str:

@@ -2,7 +2,8 @@
 """The nftables driver: one table of our own, ``inet cnsmo``; no other is ever touched.
 
 A member that comes or goes is one element more or less of a set, and nothing is loaded anew. Every
-other change replaces the whole table in one transaction, on trial: see nft_trial.
+other change is another ruleset, loaded beside the one in force, and on trial (see nft_trial) from
+the one moment on in which the kernel turns from one to the other; why so, says guard.
 """
 
 from __future__ import annotations
@@ -21,12 +22,18 @@ from cnsmo.services.firewall.always import fallback
 from cnsmo.services.firewall.desired import FirewallDesired
 from cnsmo.services.firewall.driver import FirewallDriver
 from cnsmo.services.firewall.drivers import nft_report
+from cnsmo.services.firewall.drivers.guard import SLOTS
 from cnsmo.services.firewall.drivers.nft_flows import concerns, end_flows, permission
 from cnsmo.services.firewall.drivers.nft_kernel import (
+    Table,
+    bring_in,
     check_text,
     delete_table,
     load_text,
     read_table,
+    replace,
+    stage,
+    sweep,
 )
 from cnsmo.services.firewall.drivers.nft_memory import Memory
 from cnsmo.services.firewall.drivers.nft_render import (
@@ -65,6 +72,8 @@ class NftablesDriver(FirewallDriver):
         """What this process loaded last; only to save reading it back before one more element."""
         self._able = False
         """Whether the kernel took a ruleset of ours since something failed the last time."""
+        self._slot = SLOTS[0]
+        """Of the ruleset that was read back last."""
 
     def check(self) -> None:
         if not self.system.has("nft"):
@@ -150,7 +159,7 @@ class NftablesDriver(FirewallDriver):
             changes = delta.told
         else:
             delta = None
-            self._load(wanted)
+            self._load(wanted.text, wanted.structure.fingerprint)
             changes = ["the ruleset is loaded again"]
         if changes or self._trials.saved != wanted.text:
             self._save(wanted)
@@ -166,16 +175,24 @@ class NftablesDriver(FirewallDriver):
         same = known is not None and known.structure.fingerprint == structure.fingerprint
         if known and same and known.sets != wanted.sets:
             return known
-        table = read_table(self.system)
+        table = self._read_swept()
         if table and table.objects == self._memory.recall(structure.fingerprint):
+            self._slot = table.slot
             return Ruleset(structure, table.sets)
         return None
+
+    def _read_swept(self) -> Table | None:
+        """What is in force; what a process left that was killed half-way is swept away."""
+        table = read_table(self.system)
+        if table and not table.swept:
+            sweep(self.system)
+        return table
 
     def _change(self, delta: Delta) -> bool:
         """Change elements; False where what is there is not what was thought to be."""
         try:
             if delta.gone or delta.come:
-                load_text(self.system, delta.text)
+                load_text(self.system, delta.text(self._slot))
         except ProgramError as exc:
             LOG.info("%s: elements cannot be changed one by one: %s", self.label, exc)
             return False
@@ -186,10 +203,9 @@ class NftablesDriver(FirewallDriver):
     ) -> list[str]:
         """Another structure: as a whole, on trial unless it is the last good one."""
         self._loaded = None
-        check_text(self.system, wanted.text)
         known_good = wanted.structure.fingerprint == self._trials.good_fingerprint
         if known_good:
-            self._load(wanted)
+            self._load(wanted.text, wanted.structure.fingerprint)
             self._trials.drop()
             self._trials.save_good(wanted)
             said = "the last good ruleset is back, with today's members"
@@ -205,7 +221,8 @@ class NftablesDriver(FirewallDriver):
         return [said]
 
     def _try(self, desired: FirewallDesired, wanted: Ruleset, ways: Ways) -> None:
-        """Arm the guard, then load."""
+        """Load, arm the guard, then bring in force."""
+        staged = stage(self.system, wanted.text)
         first = self._trials.good is None
         earlier = self._trials.pending
         if first:
@@ -215,7 +232,8 @@ class NftablesDriver(FirewallDriver):
         begun = None
         try:
             begun = self._trials.begin(wanted, desired.confirm)
-            self._load(wanted)
+            bring_in(self.system, *staged)
+            self._learn(wanted.structure.fingerprint)
         except (DriverError, ProgramError):
             if begun or earlier:  # where even this fails, the guard goes on trying
                 if first:
@@ -226,6 +244,7 @@ class NftablesDriver(FirewallDriver):
             self._trials.end_guards()
             if first:
                 self._trials.forget_good()
+            sweep(self.system)
             raise
 
     def _give_up_unguarded(self) -> list[str]:
@@ -244,15 +263,15 @@ class NftablesDriver(FirewallDriver):
         fingerprint, good = self._trials.good_fingerprint, self._trials.good
         if fingerprint is None or good is None:
             return
-        table = read_table(self.system)
+        table = self._read_swept()
         if table is None or table.objects != self._memory.recall(fingerprint):
             self._loaded = None
-            load_text(self.system, good)
-            self._learn(fingerprint)
+            self._load(good, fingerprint)
 
-    def _load(self, wanted: Ruleset) -> None:
-        load_text(self.system, wanted.text)
-        self._learn(wanted.structure.fingerprint)
+    def _load(self, text: str, fingerprint: str) -> None:
+        """Replace what is in force by what was good before."""
+        replace(self.system, text)
+        self._learn(fingerprint)
 
     def _learn(self, fingerprint: str) -> None:
         """Remember what the kernel made of what was just loaded."""
@@ -260,6 +279,7 @@ class NftablesDriver(FirewallDriver):
         if table is None:
             raise DriverError("the firewall's table vanished again: does somebody flush it?")
         self._memory.learn(fingerprint, table)
+        self._slot = table.slot
 
     def _save(self, wanted: Ruleset) -> None:
         """What a machine loads when it starts follows the members, too."""

@@ -47,7 +47,7 @@ def text_of(desired, ways=Ways()):  # noqa: B008
 
 
 def chain_of(text, name):
-    found = re.search(rf"\tchain {re.escape(name)} {{\n(.*?)\t}}\n", text, re.DOTALL)
+    found = re.search(rf"\tchain {re.escape(name)}(?:\.a)? {{\n(.*?)\t}}\n", text, re.DOTALL)
     assert found, name
     return [line.strip() for line in found[1].splitlines()]
 
@@ -55,12 +55,12 @@ def chain_of(text, name):
 @pytest.mark.parametrize(
     ("line", "rules"),
     [
-        (SSH, ['ip saddr @web_4 meta l4proto 6 th dport { 22 } counter accept comment "R"']),
+        (SSH, ['ip saddr @web_4.a meta l4proto 6 th dport { 22 } counter accept comment "R"']),
         (ANY, ['counter drop comment "R"']),
         (dataclasses.replace(ANY, version=6), ['meta nfproto ipv6 counter drop comment "R"']),
         (
             Line("r", Action.REJECT, 6, "net_6", ("fd01::/64", "fd01::1", "fd02::5/128")),
-            ["ip6 saddr @net_6 ip6 daddr { fd01::/64, fd02::5 } counter goto do-reject "
+            ["ip6 saddr @net_6.a ip6 daddr { fd01::/64, fd02::5 } counter goto do-reject.a "
              'comment "R"'],
         ),
         (
@@ -79,15 +79,15 @@ def chain_of(text, name):
         (
             Line("r", Action.ACCEPT, limit=Rate(3, "minute")),
             [
-                "meta nfproto ipv4 update @meter-0 { ip saddr limit rate 3/minute burst 3 packets }"
-                ' counter accept comment "R"',
-                "meta nfproto ipv6 update @meter-1 { ip6 saddr limit rate 3/minute burst 3 "
+                "meta nfproto ipv4 update @meter-0.a { ip saddr limit rate 3/minute burst 3 "
+                'packets } counter accept comment "R"',
+                "meta nfproto ipv6 update @meter-1.a { ip6 saddr limit rate 3/minute burst 3 "
                 'packets } counter accept comment "R"',
             ],
         ),
         (
             Line("r", Action.DROP, log=Rate(1, "second")),
-            ['counter goto log-0 comment "R"'],
+            ['counter goto log-0.a comment "R"'],
         ),
     ],
 )  # fmt: skip
@@ -111,7 +111,7 @@ def test_outbound_sides_are_reversed():
     line = dataclasses.replace(SSH, local=("10.9.0.0/24",))
     part = Part(Kind.ENFORCE, Direction.OUTBOUND, {"": (line,)}, Action.DROP)
     rule = chain_of(text_of(firewall(parts=(part,))), "outbound-0-underlay")[0]
-    assert rule.startswith("ip daddr @web_4 ip saddr { 10.9.0.0/24 } ")
+    assert rule.startswith("ip daddr @web_4.a ip saddr { 10.9.0.0/24 } ")
 
 
 def test_an_audit_never_decides():
@@ -130,19 +130,19 @@ def test_what_stands_before_all_parts():
     assert chain_of(text, "input")[:5] == [
         "type filter hook input priority filter; policy drop;",
         "iif lo accept",
-        f'iifname != {{ "cn-blue" }} ip saddr @vpn-pools-4 counter drop comment "{SPOOFED}"',
-        f'iifname != {{ "cn-blue" }} ip6 saddr @vpn-pools-6 counter drop comment "{SPOOFED}"',
+        f'iifname != {{ "cn-blue" }} ip saddr @vpn-pools-4.a counter drop comment "{SPOOFED}"',
+        f'iifname != {{ "cn-blue" }} ip6 saddr @vpn-pools-6.a counter drop comment "{SPOOFED}"',
         "ct state established,related accept",
     ]
     assert chain_of(text, "output")[3:6] == [
-        "ip daddr . tcp dport @agent-core-4 accept",
-        "ip daddr @agent-dns-4 udp dport 53 accept",
-        "ip daddr @agent-dns-4 tcp dport 53 accept",
+        "ip daddr . tcp dport @agent-core-4.a accept",
+        "ip daddr @agent-dns-4.a udp dport 53 accept",
+        "ip daddr @agent-dns-4.a tcp dport 53 accept",
     ]
-    assert "add element inet cnsmo agent-core-4 { 192.0.2.1 . 5671 }\n" in text
+    assert "add element inet cnsmo agent-core-4.a { 192.0.2.1 . 5671 }\n" in text
     assert chain_of(text, "inbound-1") == [
-        'iifname vmap { "cn-blue" : goto inbound-1-vpn-blue }',
-        "goto inbound-1-underlay",
+        'iifname vmap { "cn-blue" : goto inbound-1-vpn-blue.a }',
+        "goto inbound-1-underlay.a",
     ]
 
 
@@ -156,10 +156,10 @@ def test_members_are_no_part_of_the_structure():
     assert delta.told == [
         "set agent-core-4: 1 added, 0 removed", "set web_4: 1 added, 1 removed",
     ]  # fmt: skip
-    assert delta.text == (
-        "delete element inet cnsmo web_4 { 10.0.0.1 }\n"
-        "add element inet cnsmo web_4 { 10.0.0.9 }\n"
-        "add element inet cnsmo agent-core-4 { 192.0.2.1 . 1 }\n"
+    assert delta.text("b") == (
+        "delete element inet cnsmo web_4.b { 10.0.0.1 }\n"
+        "add element inet cnsmo web_4.b { 10.0.0.9 }\n"
+        "add element inet cnsmo agent-core-4.b { 192.0.2.1 . 1 }\n"
     )
     assert one.text.startswith(FINGERPRINT + one.structure.fingerprint + "\n")
 
