@@ -71,14 +71,16 @@ def ask(options: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _one(connection: http.client.HTTPConnection, options: dict[str, Any]) -> dict[str, Any]:
-    method, body = options.get("method", "GET"), options.get("body")
-    connection.request(method, options.get("path", "/"), body, options.get("headers", {}))
     shown: dict[str, Any] = {}
     if isinstance(connection.sock, ssl.SSLSocket):
         shown["version"] = connection.sock.version()
         shown["alpn"] = connection.sock.selected_alpn_protocol()
         found = connection.sock.getpeercert(binary_form=True)
         shown["certificate"] = ssl.DER_cert_to_PEM_cert(found) if found else ""
+    if options.get("tls", {}).get("handshake"):
+        return shown
+    method, body = options.get("method", "GET"), options.get("body")
+    connection.request(method, options.get("path", "/"), body, options.get("headers", {}))
     answer = connection.getresponse()
     text = answer.read()
     shown["status"] = answer.status

@@ -11,10 +11,13 @@ import re
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 SOON = datetime.timedelta(days=14)
 """How long before its end an operator is told."""
+RSA_BITS = 2048
+"""The least that OpenSSL takes by default (security level 2)."""
 _KEY = re.compile(
     r"-----BEGIN (?P<kind>[A-Z ]*PRIVATE KEY)-----.*?-----END (?P=kind)-----", re.DOTALL
 )
@@ -66,6 +69,8 @@ def check_pair(text: str) -> None:
         raise ValueError("has a private key with a passphrase") from exc
     except (ValueError, UnsupportedAlgorithm) as exc:
         raise ValueError("has no private key that can be read") from exc
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size < RSA_BITS:
+        raise ValueError(f"has an RSA key of {key.key_size} bits; {RSA_BITS} are needed")
     certificate = x509.load_pem_x509_certificates(text.encode())[0]
     if _public(key.public_key()) != _public(certificate.public_key()):
         raise ValueError("has a private key that does not belong to its first certificate")

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of requests on their way: headers, routes, who is let in, who is told."""
+
+import dataclasses
+import string
+
+import pytest
+
+from cnsmo.services.loadbalancer.desired import (
+    Bind,
+    Check,
+    Checking,
+    Headers,
+    Mode,
+    Pool,
+    Route,
+    Timeouts,
+)
+from tests.eventually import eventually
+from tests.functional.loadbalancer.hap_scene import QUICK, Scene, desired
+
+PRINTABLE = "".join(it for it in string.printable if it.isprintable()).strip()
+OTHER = "10.9.0.200"
+"""Another address of the client."""
+
+
+@pytest.fixture
+def other(scene: Scene) -> str:
+    scene.client.run(f"ip address replace {OTHER}/24 dev eth0")
+    return OTHER
+
+
+def test_servers_are_told_who_asks_whatever_the_client_says(scene: Scene) -> None:
+    scene.serve(1)
+    scene.settle(desired(*scene.servers(1)))
+    lies = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
+    heard = scene.ask(headers=lies)["said"]["headers"]
+    assert heard["x-forwarded-for"] == scene.site.net.address("client")
+    assert heard["x-forwarded-proto"] == "http"
+    heard = scene.ask(address=scene.address6)["said"]["headers"]
+    assert heard["x-forwarded-for"] == scene.site.net.address("client", 6)
+    scene.settle(desired(*scene.servers(1), headers=Headers(forwarded=False)))
+    heard = scene.ask(headers=lies)["said"]["headers"]
+    assert heard["x-forwarded-for"] == "192.0.2.1"
+
+
+def test_headers_arrive_as_they_were_written(scene: Scene) -> None:
+    """Each printable character, also those that mean something to HAProxy."""
+    scene.serve(1)
+    values = {"X-All": PRINTABLE, "X-Quotes": "'\"'", "X-Like": "%[src] ${HOME} %{+Q}o %% \\x41 #"}
+    headers = Headers(request=tuple(values.items()), response=tuple(values.items()))
+    scene.settle(desired(*scene.servers(1), headers=headers))
+    answer = scene.ask(headers={"X-All": "of the client's"})
+    for name, value in values.items():
+        assert answer["said"]["headers"][name.lower()] == value
+        assert answer["headers"][name.lower()] == value
+
+
+def test_routes_lead_to_other_pools_and_the_first_that_matches_decides(scene: Scene) -> None:
+    scene.serve(1, 2, 3, 4)
+    pools = tuple(
+        Pool(name, scene.servers(number), check=QUICK)
+        for number, name in enumerate(("www", "api", "blog", "admin"), 1)
+    )
+    many = tuple(f"n{it}.example" for it in range(100))
+    routes = (
+        Route("admin", ("api.example",), "/admin"),
+        Route("api", ("api.example", "rest.example")),
+        Route("blog", (), "/blog"),
+        Route("blog", many),
+    )
+    scene.settle(desired(pools=pools, routes=routes))
+
+    def asked(host: str, path: str) -> str:
+        return str(scene.ask(path, headers={"Host": host})["said"]["name"])
+
+    assert asked("shop.example", "/") == "web1"
+    assert asked("api.example", "/v1") == "web2"
+    assert asked("REST.example:8080", "/v1") == "web2"
+    assert asked("api.example", "/admin/x") == "web4"
+    assert asked("rest.example", "/blog") == "web2"
+    assert asked("shop.example", "/blog/1") == "web3"
+    assert asked("shop.example", "/x/blog") == "web1"
+    assert asked("n99.example", "/") == "web3"
+
+
+@pytest.mark.parametrize("mode", [Mode.HTTP, Mode.TCP])
+def test_only_who_is_allowed_comes_in(scene: Scene, other: str, mode: Mode) -> None:
+    scene.serve(1)
+    allow = (*(f"192.0.2.{it}/32" for it in range(100)), f"{other}/32", "fd09::/64")
+    tcp = dataclasses.replace(QUICK, kind=Checking.TCP)
+    scene.settle(desired(*scene.servers(1), allow=allow, mode=mode, check=tcp))
+    assert scene.ask()["status"] == 0
+    assert scene.ask(source=other)["status"] == 200
+    assert scene.ask(address=scene.address6)["status"] == 200
+
+
+def test_clients_behind_a_proxy_are_known(scene: Scene) -> None:
+    scene.serve(1)
+    known = {"accept_proxy": True, "allow": ("192.0.2.0/24",)}
+    scene.settle(desired(*scene.servers(1), **known))
+    told = "PROXY TCP4 {} 10.9.0.1 4711 80\r\n"
+    heard = scene.ask(proxy=told.format("192.0.2.7"))["said"]["headers"]
+    assert heard["x-forwarded-for"] == "192.0.2.7"
+    assert scene.ask(proxy=told.format("198.51.100.7"))["status"] == 0
+    assert scene.ask()["status"] == 0
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("mode", [Mode.HTTP, Mode.TCP])
+def test_servers_are_told_the_client_by_the_proxy_protocol(
+    scene: Scene, version: str, mode: Mode
+) -> None:
+    scene.serve(1, 2)
+    scene.settle(desired(*scene.servers(1), proxy=version, mode=mode))
+    scene.settle(desired(*scene.servers(1, 2), proxy=version, mode=mode))
+    said = [answer["said"] for answer in scene.asks(4)]
+    assert {it["name"] for it in said} == {"web1", "web2"}
+    assert {it["proxied"] for it in said} == {scene.site.net.address("client")}
+    (answer,) = scene.asks(1, address=scene.address6)
+    assert answer["said"]["proxied"] == scene.site.net.address("client", 6)
+
+
+def test_no_more_clients_than_allowed_at_once(scene: Scene) -> None:
+    scene.serve(1)
+    scene.settle(desired(*scene.servers(1), max_connections=2))
+    held = [scene.begin("ask", path="/slow/2") for _ in range(2)]
+    eventually(lambda: "\nCurrConns: 2\n" in scene.admin("show info"))
+    assert scene.ask(timeout=0.5)["status"] == 0
+    for process in held:
+        process.communicate(timeout=20)
+    assert scene.ask()["status"] == 200
+
+
+def test_more_connections_than_the_host_allows_are_told_and_not_fatal(scene: Scene) -> None:
+    scene.serve(1)
+    wanted = desired(*scene.servers(1), max_connections=10**6)
+    scene.settle(wanted)
+    assert scene.ask()["status"] == 200
+    (problem,) = scene.observe(wanted).problems
+    assert problem.startswith("max_connections: 1000000 needs 20")
+
+
+def test_a_server_that_is_silent_is_given_up_in_time(scene: Scene) -> None:
+    scene.serve(1)
+    scene.settle(desired(*scene.servers(1), timeouts=Timeouts(server=0.5)))
+    assert scene.ask("/wait/3")["status"] == 504
+    assert scene.ask("/slow/2")["status"] == 200
+
+
+@pytest.mark.parametrize("statuses", [((200, 299),), ((503, 503),), ((204, 204), (500, 599))])
+def test_checks_know_which_answers_are_good(
+    scene: Scene, statuses: tuple[tuple[int, int], ...]
+) -> None:
+    scene.serve(1)
+    check = dataclasses.replace(QUICK, statuses=statuses, method="HEAD", host="www.example")
+    wanted = desired(*scene.servers(1), check=check)
+    scene.settle(wanted)
+    well = statuses[0][0] == 200
+    eventually(lambda: scene.state(wanted, "web1") == ("up" if well else "down"))
+    scene.sicken(1)
+    eventually(lambda: scene.state(wanted, "web1") == ("down" if well else "up"))
+
+
+def test_what_is_asked_for_is_shown(scene: Scene) -> None:
+    scene.serve(1, 2)
+    wanted = desired(
+        scene.server(1, weight=3),
+        scene.server(2),
+        binds=(Bind("", 80), Bind(scene.address, 81)),
+        check=Check(Checking.TCP, interval=0.2),
+    )
+    scene.settle(wanted)
+    scene.asks(8)
+    scene.asks(4, port=81)
+    detail = scene.observe(wanted).detail
+    assert detail["frontends"]["*:80"]["total"] == 8
+    assert detail["frontends"][f"{scene.address}:81"]["total"] == 4
+    servers = detail["servers"]["www"]
+    assert {name: it["total"] for name, it in servers.items()} == {"web1": 9, "web2": 3}
+    assert {name: it["weight"] for name, it in servers.items()} == {"web1": 3, "web2": 1}
+    assert servers["web1"]["state"] == "up"
+    assert servers["web1"]["why"] == "Layer4 check passed"
+    assert servers["web1"]["errors"] == 0
+    assert detail["vip"] is False
