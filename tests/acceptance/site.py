@@ -40,7 +40,7 @@ from tests.acceptance.doors import Door, Doors, Gap, listening
 from tests.beds import Vhost
 from tests.beds.process import tail
 from tests.eventually import eventually
-from tests.functional.firewall import probe
+from tests.functional.firewall import listing, probe
 from tests.integration.fleet import Program
 
 DEPLOYMENT = "shop"
@@ -278,7 +278,7 @@ class Site:
 
     def _rules(self, host: str) -> str:
         system = self.lab.vm(host).system()
-        return system.run("nft", "-s", "list", "table", "inet", "cnsmo").stdout
+        return listing.plain(system.run("nft", "-s", "list", "table", "inet", "cnsmo").stdout)
 
     def _log(self, host: str) -> Path:
         return self._directory / f"{host}.log"

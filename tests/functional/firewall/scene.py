@@ -2,7 +2,6 @@
 """Two VMs on a switch and on a pretended VPN; the first has the firewall under test."""
 
 import dataclasses
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ from cnsmo.services.firewall.desired import (
     Part,
 )
 from cnsmo.services.firewall.drivers.nftables import NftablesDriver
-from tests.functional.firewall import probe
+from tests.functional.firewall import listing, probe
 from tests.functional.vpn.vms import Net, Vm
 
 PORTS = (22, 53, 80, 443, 5671, 8080)
@@ -96,21 +95,21 @@ class Scene:
 
     def foreign(self) -> str:
         """All other tables."""
-        return _split(self.one.run("nft list ruleset"))[1]
+        return listing.split(self.one.run("nft list ruleset"))[1]
 
     def ruleset(self) -> str:
         """Everything, without what counters say, and whichever slot our names are of."""
-        ours, foreign = _split(self.one.run("nft list ruleset"))
-        return _uncounted(foreign + _blocks(ours, r"\S+"))
+        ours, foreign = listing.split(self.one.run("nft list ruleset"))
+        return listing.uncounted(foreign + listing.plain(ours))
 
     def in_force(self) -> str:
         """The same, without what is not in force."""
-        ours, foreign = _split(self.one.run("nft list ruleset"))
-        return _uncounted(foreign + _blocks(ours, rf"\S+\{_slot(ours)}|input|output"))
+        ours, foreign = listing.split(self.one.run("nft list ruleset"))
+        return listing.uncounted(foreign + listing.plain(ours, listing.slot(ours)))
 
     def called(self, name: str) -> str:
         """A chain or set as it is called while it is in force."""
-        return name + _slot(self.rules())
+        return name + listing.slot(self.rules())
 
     def talk(self, port: int) -> "subprocess.Popen[str]":
         """A connection from the neighbour, which stays open."""
@@ -156,33 +155,6 @@ def _begin(vm: Vm, *words: str, first: str) -> "subprocess.Popen[str]":
     assert made.stdout
     assert made.stdout.readline().strip() == first
     return made
-
-
-def _split(ruleset: str) -> tuple[str, str]:
-    """Our table, and the others."""
-    found = re.search(r"^table inet cnsmo \{\n.*?^\}\n", ruleset, re.MULTILINE | re.DOTALL)
-    ours = found[0] if found else ""
-    return ours, ruleset.replace(ours, "")
-
-
-def _slot(table: str) -> str:
-    """How names end that are in force."""
-    (slot,) = set(re.findall(r"^\t\tjump \S+(\.[ab])\n", table, re.MULTILINE))
-    return str(slot)
-
-
-def _blocks(table: str, names: str) -> str:
-    """The chains and sets with such names, by name, but for the slot; the rest as it is."""
-    blocks = re.findall(r"^\t\w+ \S+ \{\n.*?^\t\}\n", table, re.MULTILINE | re.DOTALL)
-    for block in blocks:
-        table = table.replace(block, "")
-    kept = [it for it in blocks if re.match(rf"\t\w+ (?:{names}) ", it)]
-    plain = sorted(re.sub(r"\.[ab](?![\w.-])", "", it) for it in kept)
-    return re.sub(r"\n(?=\n)", "", table + "".join(plain))
-
-
-def _uncounted(listed: str) -> str:
-    return re.sub(r"packets \d+ bytes \d+", "", listed)
 
 
 PROBE = (sys.executable, "-I", "-S", probe.__file__)

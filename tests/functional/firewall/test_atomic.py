@@ -28,7 +28,7 @@ from tests.functional.firewall.traffic import Lane
 from tests.functional.vpn.vms import Net
 
 pytestmark = pytest.mark.timeout(300)
-"""It takes less than one minute; a machine may be busy with others' tests."""
+"""All applies are made before the first test: one minute, or two where a machine is busy."""
 
 APPLIES = 200
 SEVERAL_HUNDRED = 500

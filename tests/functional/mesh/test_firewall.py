@@ -9,6 +9,7 @@ from cnsmo.bus.clients import CoreClient
 from cnsmo.lab.topology import VmSpec
 from cnsmo.model.errors import Unavailable
 from tests.eventually import eventually
+from tests.functional.firewall import listing
 from tests.functional.mesh.world import DEPLOYMENT, World
 
 EDGE = VmSpec("edge1", "east", ("edge",))
@@ -66,7 +67,7 @@ def states(world: World) -> dict[str, str]:
 def rules(world: World, name: str) -> str:
     """The host's own table, as the kernel lists it, without counts."""
     shown = world.run(name, "nft", "-s", "list", "table", "inet", "cnsmo")
-    return re.sub(r"elements = \{[^}]*\}", "", shown)
+    return re.sub(r"elements = \{[^}]*\}", "", listing.plain(shown))
 
 
 def underlay(world: World, name: str) -> str:

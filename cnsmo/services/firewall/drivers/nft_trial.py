@@ -131,7 +131,7 @@ class Trials:
         return read_private(self._dir / (guard.TRIAL_RULES if self.pending else guard.GOOD))
 
     def begin(self, ruleset: Ruleset, seconds: float) -> Pending:
-        """Arm a guard for a ruleset that will be loaded next.
+        """Arm a guard for a ruleset that will be brought in force next.
 
         :raises DriverError, ProgramError: when it cannot be; nothing is on trial then.
         """
