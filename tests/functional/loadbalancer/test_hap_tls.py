@@ -215,7 +215,7 @@ def test_a_certificate_that_haproxy_refuses_never_replaces_what_runs(shop: Shop)
     before, workers = shop.scene.config, shop.scene.workers
     weak = ec.generate_private_key(ec.SECP192R1())
     shop.authority.issue(shop.paths[0], "weak.example", key=weak)
-    with pytest.raises(DriverError, match="haproxy refuses .* unable to load SSL certificate"):
+    with pytest.raises(DriverError, match=r"haproxy refuses .* unable to load SSL certificate"):
         shop.scene.apply(wanted)
     assert (shop.scene.config, shop.scene.workers) == (before, workers)
     assert shop.shown() == ["first.example"]
