@@ -21,7 +21,7 @@ from cnsmo.services.kit.daemon import Daemon
 from cnsmo.services.kit.private_files import read_private, write_private
 from cnsmo.services.loadbalancer.desired import Vip
 from cnsmo.services.loadbalancer.drivers.hap_process import HAPROXY
-from cnsmo.services.loadbalancer.drivers.vrrp_render import device_of, holds, render_vip
+from cnsmo.services.loadbalancer.drivers.vrrp_render import Place, holds, place_of, render_vip
 
 KEEPALIVED = "keepalived"
 CONFIG, NEXT, LOADED = "keepalived.conf", "keepalived.conf.next", "keepalived.loaded"
@@ -30,7 +30,6 @@ START_SECONDS = 10.0
 ELECTION_SECONDS = 5.0
 """How long carriers may take to find out who holds the VIP, after one of them has begun."""
 LOG_BYTES = 1 << 20
-NOWHERE = "no interface of this host is in the network of the VIP {}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +64,10 @@ class Vrrp:
         :return: what was changed, one line each.
         :raises DriverError: when it refuses its configuration; the earlier one goes on.
         """
-        wanted = self._wanted(vip, self._links(), trusted) if vip else None
-        if wanted is None:
+        place = place_of(vip, self._links()) if vip else ""
+        if vip is None or isinstance(place, str):
             return self._end()
+        wanted = self._text_of(vip, place, trusted)
         if not self._system.has(KEEPALIVED):
             raise DriverUnavailable(f"{KEEPALIVED} is missing: install the package keepalived")
         running = self._daemon.pid
@@ -85,12 +85,14 @@ class Vrrp:
 
     def observe(self, vip: Vip | None, trusted: bool) -> Standing:
         """How things stand; changes nothing."""
-        links = self._links() if vip else []
-        wanted = self._wanted(vip, links, trusted) if vip else None
-        running = self._daemon.pid is not None if wanted or self._text(LOADED) else False
-        if wanted is None or vip is None:
+        if vip is None and self._text(CONFIG) is None:
+            return Standing()
+        links, running = self._links(), self._daemon.pid is not None
+        place = place_of(vip, links) if vip else ""
+        if vip is None or isinstance(place, str):
             drift = ("keepalived runs, and has no VIP to look after",) if running else ()
-            return Standing(drift, (NOWHERE.format(vip.address),) if vip else ())
+            return Standing(drift, (place,) if isinstance(place, str) and place else ())
+        wanted = self._text_of(vip, place, trusted)
         drift = () if running else ("keepalived does not run",)
         if running and not self._text(CONFIG) == wanted == self._text(LOADED):
             drift = ("keepalived runs with another configuration",)
@@ -101,13 +103,8 @@ class Vrrp:
         """End it; it lets go of the VIP and tells the others."""
         self._daemon.stop()
 
-    def _wanted(self, vip: Vip, links: list[dict[str, Any]], trusted: bool) -> str | None:
-        """Its configuration; None where the VIP has no place."""
-        device = device_of(vip, links)
-        if device is None:
-            return None
-        pid_file = self._state_dir / f"{HAPROXY}.pid"
-        return render_vip(vip, device, str(pid_file), trusted)
+    def _text_of(self, vip: Vip, place: Place, trusted: bool) -> str:
+        return render_vip(vip, place, str(self._state_dir / f"{HAPROXY}.pid"), trusted)
 
     def _links(self) -> list[dict[str, Any]]:
         return json.loads(self._system.run("ip", "-j", "address", "show").stdout or "[]")  # type: ignore[no-any-return]

@@ -8,11 +8,13 @@ network could take the VIP by ARP as well.
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from cnsmo.model.errors import DriverError
+from cnsmo.model.names import IPAddress, IPInterface
 from cnsmo.services.loadbalancer.desired import Vip
 from cnsmo.services.loadbalancer.drivers import hap_text as text
 
@@ -23,10 +25,18 @@ PGREP = "/usr/bin/pgrep"
 INSTANCE = "cnsmo"
 
 
-def render_vip(vip: Vip, device: str, pid_file: str, trusted: bool) -> str:
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """``device``: that the VIP is put on. ``speaker``: by which carriers talk to each other."""
+
+    device: str
+    speaker: str
+
+
+def render_vip(vip: Vip, place: Place, pid_file: str, trusted: bool) -> str:
     """The configuration.
 
-    device: that the VIP is put on. pid_file: of the haproxy that has to run. trusted: whether
+    pid_file: of the haproxy that has to run. trusted: whether
     programs in the system's directories are root's, so that keepalived can insist on it.
 
     :raises DriverError: when a value cannot be rendered.
@@ -34,6 +44,7 @@ def render_vip(vip: Vip, device: str, pid_file: str, trusted: bool) -> str:
     if not vip.peers:
         raise DriverError("a VIP needs carriers that take over from each other")
     source, address = text.address(vip.source), interface_of(vip)
+    device = text.device(place.device)
     peers = [text.address(it) for it in vip.peers]
     if any(it.version != source.version for it in peers) or source in peers:
         raise text.wrong("VIP's peers", vip.peers)
@@ -58,15 +69,16 @@ def render_vip(vip: Vip, device: str, pid_file: str, trusted: bool) -> str:
         "}",
         f"vrrp_instance {INSTANCE} {{",
         "  state BACKUP",
+        f"  interface {text.device(place.speaker)}",
         f"  virtual_router_id {text.number('virtual router', vip.router, 1, 255)}",
         f"  priority {text.number('priority', vip.priority, 1, 254)}",
         f"  advert_int {ADVERTS}",
         f"  unicast_src_ip {source}",
         *_block("unicast_peer", map(str, peers)),
-        *_block("track_interface", [text.device(device)]),
+        *(_block("track_interface", [device]) if device != place.speaker else []),
         *_block("track_script", [INSTANCE]),
     ]
-    places = [f"{address} dev {text.device(device)}"]
+    places = [f"{address} dev {device}"]
     if address.version == source.version:
         lines += _block("virtual_ipaddress", places)
     else:
@@ -74,7 +86,7 @@ def render_vip(vip: Vip, device: str, pid_file: str, trusted: bool) -> str:
     return "".join(f"{line}\n" for line in [*lines, "}"])
 
 
-def interface_of(vip: Vip) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
+def interface_of(vip: Vip) -> IPInterface:
     """The VIP with its network.
 
     :raises DriverError: when it is no such thing.
@@ -86,31 +98,37 @@ def interface_of(vip: Vip) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
     return ipaddress.ip_interface(vip.address)
 
 
-def device_of(vip: Vip, links: Iterable[dict[str, Any]]) -> str | None:
-    """The interface that has an address in the VIP's network; the smallest one, if several.
+def place_of(vip: Vip, links: Sequence[dict[str, Any]]) -> Place | str:
+    """Where the VIP belongs on this host; why it belongs nowhere.
 
+    It is put on the interface that has an address in its network; the smallest one, if several.
     links: as ``ip -j address show`` has them.
     """
-    wanted = interface_of(vip).ip
-    found = [
-        (int(info["prefixlen"]), str(link["ifname"]))
-        for link in links
-        for info in link.get("addr_info", ())
-        if "local" in info and ipaddress.ip_address(info["local"]) != wanted
-        if wanted in ipaddress.ip_network(f"{info['local']}/{info['prefixlen']}", strict=False)
-    ]
-    return max(found)[1] if found else None
+    wanted, source = interface_of(vip).ip, text.address(vip.source)
+    found, speakers = [], []
+    for name, address, length in _addresses(links):
+        network = ipaddress.ip_network(f"{address}/{length}", strict=False)
+        found += [(length, name)] if wanted in network and address != wanted else []
+        speakers += [name] if address == source else []
+    if not found:
+        return f"no interface of this host is in the network of the VIP {vip.address}"
+    if not speakers:
+        return f"this host has no address {source}, by which it would speak of the VIP"
+    return Place(max(found)[1], speakers[0])
 
 
 def holds(vip: Vip, links: Iterable[dict[str, Any]]) -> bool:
     """Whether this host has the VIP."""
     wanted = interface_of(vip).ip
-    return any(
-        ipaddress.ip_address(info["local"]) == wanted
-        for link in links
-        for info in link.get("addr_info", ())
-        if "local" in info
-    )
+    return any(address == wanted for _name, address, _length in _addresses(links))
+
+
+def _addresses(links: Iterable[dict[str, Any]]) -> Iterator[tuple[str, IPAddress, int]]:
+    for link in links:
+        for info in link.get("addr_info", ()):
+            if "local" in info:
+                address = ipaddress.ip_address(info["local"])
+                yield str(link["ifname"]), address, int(info["prefixlen"])
 
 
 def _block(name: str, lines: Iterable[str]) -> list[str]:

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An address that one of several carriers holds, as its clients see it."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cnsmo.model.errors import DriverError
+from cnsmo.services.loadbalancer.desired import Bind, LoadBalancerDesired, Vip
+from cnsmo.services.loadbalancer.drivers import vrrp_render
+from tests.eventually import eventually
+from tests.functional.loadbalancer.hap_scene import Counted, Scene, Site, desired
+from tests.functional.vpn.systems import Recorder
+from tests.functional.vpn.vms import Net
+
+VIP, VIP6 = "10.9.0.100", "fd09::100"
+GAP_SECONDS = 2.0
+CLIENT = {"address": VIP, "timeout": 0.3, "kept": 0, "fresh": 2, "pause": 0.02}
+
+
+class Pair:
+    """Two carriers of one load balancer; the first is the one that shall hold the VIP."""
+
+    def __init__(self, net: Net, folder: Path) -> None:
+        self.site = Site(net, folder, carriers=2)
+        self.scenes = [Scene(self.site, folder, carrier=it) for it in range(2)]
+        self.first, self.second = self.scenes
+        self.site.serve(1)
+
+    def desired(self, number: int, address: str = f"{VIP}/24", **other: object) -> (
+        LoadBalancerDesired
+    ):  # fmt: skip
+        sources = [self.site.net.address(f"lb{it}", 6 if ":" in address else 4) for it in (1, 2)]
+        vip = Vip(
+            address, sources[number], (sources[1 - number],), router=51, priority=(200, 100)[number]
+        )
+        servers = self.first.servers(1)
+        return desired(*servers, **{"vip": vip, "binds": (Bind(address[:-3], 80),), **other})
+
+    def up(self, address: str = f"{VIP}/24") -> None:
+        """Both carry it, and the first one holds it."""
+        for number, scene in enumerate(self.scenes):
+            scene.apply(self.desired(number, address))
+        eventually(lambda: self.holders(address) == [True, False], what="the first holds the VIP")
+
+    def holders(self, address: str = f"{VIP}/24") -> list[bool]:
+        """Who says to hold it."""
+        return [
+            bool(scene.observe(self.desired(number, address)).detail["vip"])
+            for number, scene in enumerate(self.scenes)
+        ]
+
+    def works(self, address: str = f"{VIP}/24") -> bool:
+        return bool(self.first.ask(address=address[:-3], timeout=1)["status"] == 200)
+
+
+def made(folder: Path) -> Iterator[Pair]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: network namespaces")
+    net = Net()
+    try:
+        yield Pair(net, folder)
+    finally:
+        net.stop()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    yield from made(tmp_path_factory.mktemp("pair"))
+
+
+@pytest.fixture
+def pair(shared: Pair) -> Pair:
+    """Both carriers are there, and the first one holds the VIP."""
+    shared.up()
+    return shared
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[Pair]:
+    """A pair of a test's own, which may not survive it."""
+    yield from made(tmp_path)
+
+
+def bridged(counted: list[Counted]) -> bool:
+    """Whether clients were answered again in time."""
+    (found,) = counted
+    assert found.by["web1"] >= 4
+    return found.gap <= GAP_SECONDS
+
+
+@pytest.mark.parametrize("address", [f"{VIP}/24", f"{VIP6}/64"])
+def test_the_vip_is_handed_over_when_its_carrier_is_gone(mortal: Pair, address: str) -> None:
+    mortal.up(address)
+    there, wanted = mortal.second, mortal.desired(1, address)
+    options = {**CLIENT, "address": address[:-3]}
+    with mortal.first.load(**options) as counted:
+        eventually(lambda: mortal.works(address))
+        mortal.first.carrier.stop()
+        eventually(lambda: there.observe(wanted).detail["vip"], timeout=10)
+        eventually(lambda: mortal.works(address), timeout=10)
+    assert bridged(counted), counted
+
+
+def test_a_carrier_without_its_haproxy_gives_the_vip_up_and_gets_it_back(pair: Pair) -> None:
+    """Nobody tells it: no agent is there."""
+    with pair.first.load(**CLIENT) as counted:
+        eventually(pair.works)
+        pair.first.carrier.run("pkill -KILL -x haproxy")
+        eventually(lambda: pair.second.observe(pair.desired(1)).detail["vip"], timeout=10)
+        eventually(pair.works, timeout=10)
+    assert bridged(counted), counted
+    with pair.first.load(**CLIENT) as counted:
+        pair.first.fresh()
+        assert pair.first.apply(pair.desired(0)) == ["haproxy: started"]
+        eventually(lambda: pair.holders() == [True, False], timeout=10)
+        eventually(pair.works)
+    assert bridged(counted), counted
+
+
+def test_removing_hands_over_at_once_and_leaves_nothing(pair: Pair) -> None:
+    with pair.first.load(**CLIENT) as counted:
+        eventually(pair.works)
+        pair.first.fresh().remove()
+        eventually(lambda: pair.second.observe(pair.desired(1)).detail["vip"], timeout=10)
+        eventually(pair.works)
+    assert bridged(counted), counted
+    assert not pair.first.state_dir.exists()
+    eventually(lambda: not pair.first.carrier.processes(), what="an empty carrier")
+    assert VIP not in pair.first.carrier.run("ip address show")
+
+
+def lasting(scene: Scene) -> list[str]:
+    """Processes without those by which keepalived looks after haproxy."""
+    return [it for it in scene.carrier.processes() if "pgrep" not in it]
+
+
+def test_keepalived_outlives_its_agent_and_is_adopted(pair: Pair) -> None:
+    wanted, scene = pair.desired(0), pair.first
+    processes = lasting(scene)
+    recorder = Recorder(scene.carrier.system)
+    scene.fresh(recorder)
+    assert scene.apply(wanted) == []
+    assert [it for it in recorder.changing if it[0] != "id"] == []
+    assert lasting(scene) == processes
+    structure = dataclasses.replace(wanted, max_connections=1000)
+    assert scene.apply(structure)
+    assert pair.holders() == [True, False]
+
+
+DRIFTS: dict[str, Callable[[Scene], object]] = {
+    "killed": lambda it: it.carrier.run("pkill -KILL -o -x keepalived"),
+    "ended": lambda it: it.carrier.run("pkill -TERM -o -x keepalived"),
+    "file edited": lambda it: (it.state_dir / "keepalived.conf").write_text("nonsense"),
+    "not loaded": lambda it: (it.state_dir / "keepalived.loaded").unlink(),
+}
+
+
+@pytest.mark.parametrize("drift", sorted(DRIFTS))
+def test_drift_is_seen_told_and_repaired(pair: Pair, drift: str) -> None:
+    wanted, scene = pair.desired(0), pair.first
+    DRIFTS[drift](scene)
+    eventually(lambda: scene.observe(wanted).drift)
+    assert scene.apply(wanted)
+    assert scene.apply(wanted) == []
+    assert scene.observe(wanted).drift == ()
+    eventually(lambda: pair.holders() == [True, False])
+    eventually(pair.works)
+
+
+def test_a_change_of_who_shall_hold_it_is_carried_out(pair: Pair) -> None:
+    swapped = []
+    for number, scene in enumerate(pair.scenes):
+        wanted = pair.desired(number)
+        assert wanted.vip
+        vip = dataclasses.replace(wanted.vip, priority=(50, 100)[number])
+        swapped.append(dataclasses.replace(wanted, vip=vip))
+        assert scene.apply(swapped[-1]) in ([], ["keepalived: reloaded"])
+    eventually(lambda: pair.second.observe(swapped[1]).detail["vip"])
+    eventually(lambda: not pair.first.observe(swapped[0]).detail["vip"])
+    eventually(pair.works)
+    without = dataclasses.replace(swapped[1], vip=None)
+    assert pair.second.apply(without) == ["keepalived: stopped"]
+    assert pair.second.observe(without).drift == ()
+    eventually(lambda: pair.first.observe(swapped[0]).detail["vip"])
+    assert not [it for it in pair.second.carrier.processes() if "keepalived" in it]
+
+
+def test_a_vip_without_a_place_is_told(pair: Pair) -> None:
+    wanted = pair.desired(0, "192.0.2.100/24")
+    assert "keepalived: stopped" in pair.first.apply(wanted)
+    (problem,) = pair.first.observe(wanted).problems
+    assert problem == "no interface of this host is in the network of the VIP 192.0.2.100/24"
+    assert pair.first.observe(wanted).drift == ()
+
+
+def test_what_keepalived_refuses_never_replaces_what_runs(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, wanted = pair.first, pair.desired(0)
+    file = (scene.state_dir / "keepalived.conf").read_text()
+    monkeypatch.setattr(vrrp_render, "ADVERTS", "soon")
+    with pytest.raises(DriverError, match="keepalived refuses the configuration"):
+        scene.apply(wanted)
+    assert (scene.state_dir / "keepalived.conf").read_text() == file
+    monkeypatch.undo()
+    assert scene.apply(wanted) == []
+    assert pair.holders() == [True, False]
