@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
+import ipaddress
 from collections.abc import Iterable, Mapping
 
+from cnsmo.model.names import IPAddress
 from cnsmo.services.base import Desired
 
 UNDERLAY = ""
@@ -123,3 +126,22 @@ class FirewallDesired(Desired):
     sets: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     cut: bool = True
     confirm: int = 30
+
+    def holds(self, name: str, address: IPAddress) -> bool:
+        """Whether an address is in a set, whose thousands of elements are read once."""
+        if name not in self._read:
+            self._read[name] = _Elements(self.sets[name])
+        return address in self._read[name]
+
+    @functools.cached_property
+    def _read(self) -> dict[str, _Elements]:
+        return {}
+
+
+class _Elements:
+    def __init__(self, items: Iterable[str]) -> None:
+        self._single = {ipaddress.ip_address(item) for item in items if "/" not in item}
+        self._wide = [ipaddress.ip_network(item) for item in items if "/" in item]
+
+    def __contains__(self, address: IPAddress) -> bool:
+        return address in self._single or any(address in network for network in self._wide)

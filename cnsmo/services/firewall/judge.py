@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
+from collections.abc import Iterable
 
 from cnsmo.model.names import IPAddress
 from cnsmo.services.firewall.desired import (
@@ -17,6 +19,9 @@ from cnsmo.services.firewall.desired import (
     Line,
     Part,
 )
+
+NETWORKS = 65536
+"""Networks that are remembered as numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +88,22 @@ def _matches(desired: FirewallDesired, line: Line, packet: Packet) -> bool:
         return False
     if line.network is not None and not _within(packet.peer, (line.network,)):
         return False
-    return line.peers is None or _within(packet.peer, desired.sets[line.peers])
+    return line.peers is None or desired.holds(line.peers, packet.peer)
 
 
-def _within(address: IPAddress, networks: tuple[str, ...]) -> bool:
-    return any(address in ipaddress.ip_network(text) for text in networks)
+def _within(address: IPAddress, networks: Iterable[str]) -> bool:
+    number = int(address)
+    return any(
+        version == address.version and first <= number <= last
+        for version, first, last in map(_span, networks)
+    )
+
+
+@functools.lru_cache(maxsize=NETWORKS)
+def _span(text: str) -> tuple[int, int, int]:
+    """IP version of a network, its first address and its last."""
+    network = ipaddress.ip_network(text)
+    return network.version, int(network.network_address), int(network.broadcast_address)
 
 
 def _spoofed(desired: FirewallDesired, direction: Direction, packet: Packet) -> bool:

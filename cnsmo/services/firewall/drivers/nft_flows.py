@@ -111,6 +111,7 @@ def permission(system: System, desired: FirewallDesired, ways: Ways) -> Callable
     realms = _realms(system, desired)
     core = {it for each in ways.core.values() for it in each}
     servers = {it for each in (ways.nameservers or {}).values() for it in each}
+    known: dict[tuple[Direction, Packet], bool] = {}
 
     def allowed(flow: Flow) -> bool:
         mine, own = realms.get(flow.target), realms.get(flow.source)
@@ -126,7 +127,9 @@ def permission(system: System, desired: FirewallDesired, ways: Ways) -> Callable
         else:
             direction, realm, peer, local = Direction.OUTBOUND, own or "", flow.target, flow.source
         packet = Packet(realm, peer, local, flow.protocol, flow.port, kind)
-        return judge(desired, direction, packet).action is Action.ACCEPT
+        if (direction, packet) not in known:  # most flows differ in their source's port alone
+            known[direction, packet] = judge(desired, direction, packet).action is Action.ACCEPT
+        return known[direction, packet]
 
     return allowed
 

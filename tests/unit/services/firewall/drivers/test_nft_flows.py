@@ -74,6 +74,30 @@ def test_only_this_hosts_flows_that_are_not_allowed_are_ended():
     ]
 
 
+class Watched(tuple):
+    """Counts how often it is gone through."""
+
+    times = 0
+
+    def __iter__(self):
+        Watched.times += 1
+        return super().__iter__()
+
+
+def test_a_group_is_read_once_however_many_flows_are_judged():
+    line = Line("p", Action.ACCEPT, 4, "all_4", protocol=6)
+    part = Part(Kind.ENFORCE, Direction.INBOUND, {"": (line,)}, Action.DROP)
+    members = Watched(("10.9.0.3", "10.9.0.128/25"))
+    allowed = permission(
+        Pretended(), FirewallDesired("nftables", (part,), sets={"all_4": members}), Ways()
+    )
+    known = {
+        n: allowed(read_flow(LISTED["ssh"].replace("10.9.0.2", f"10.9.0.{n}"))) for n in range(256)
+    }
+    assert [n for n, right in known.items() if right] == [1, 3, *range(128, 256)]
+    assert Watched.times <= 2
+
+
 def test_without_conntrack_flows_end_by_themselves():
     assert end_flows(Pretended(present=False), lambda _flow: False) == 0
 
