@@ -23,7 +23,7 @@ def front_of(desired: LoadBalancerDesired, host: Host) -> Iterator[tuple[str, li
     """The frontends: their names and their lines, one for each place where it listens."""
     if not desired.binds:
         raise DriverError("a load balancer has to listen somewhere")
-    http = desired.mode is Mode.HTTP
+    http = desired.mode == Mode.HTTP
     if not http and (desired.routes or desired.headers.request or desired.headers.response):
         raise DriverError("routes and headers need mode: http")
     options = _bind_options(desired, host)
@@ -72,10 +72,10 @@ def _bind_options(desired: LoadBalancerDesired, host: Host) -> str:
 
 def _tls(tls: Tls, mode: Mode, host: Host) -> list[str]:
     material = host.material
-    if material is None or tls.minimum not in TLS:
+    if material is None or tls.minimum not in tuple(TLS):
         raise text.wrong("minimum version of TLS", tls.minimum)
     words = ["ssl", f"crt-list {material.certificates}", f"ssl-min-ver {TLS[tls.minimum]}"]
-    words += ["alpn h2,http/1.1"] if mode is Mode.HTTP else []
+    words += ["alpn h2,http/1.1"] if mode == Mode.HTTP else []
     if tls.client_ca:
         if not material.authority:
             raise DriverError("the authority of clients' certificates is not there")
@@ -110,9 +110,9 @@ def _headers(desired: LoadBalancerDesired) -> Iterator[str]:
 
 
 def _routes(desired: LoadBalancerDesired) -> Iterator[str]:
-    names = {pool.name for pool in desired.pools}
+    names = {text.pool(pool.name) for pool in desired.pools}
     for index, route in enumerate(desired.routes):
-        if route.pool not in names:
+        if text.pool(route.pool) not in names:
             raise DriverError(f"a route leads to {ascii(route.pool)}, which is no pool")
         yield from _route(index, route)
 

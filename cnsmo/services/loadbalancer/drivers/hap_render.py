@@ -93,9 +93,9 @@ def render(desired: LoadBalancerDesired, host: Host) -> Config:
 
     :raises DriverError: when a value cannot be rendered, or HAProxy cannot do what is asked for.
     """
-    if desired.mode not in (Mode.HTTP, Mode.TCP):
+    if text.choice(Mode, "mode", desired.mode) is Mode.UDP:
         raise text.wrong("mode", desired.mode)
-    names = [pool.name for pool in desired.pools]
+    names = [text.pool(pool.name) for pool in desired.pools]
     if not names or len(set(names)) < len(names):
         raise DriverError("a load balancer needs pools, each with a name of its own")
     body = _section("defaults", _defaults(desired)) + _peers(desired, host)
@@ -145,7 +145,7 @@ CIPHERS = ":".join(
 
 
 def _defaults(desired: LoadBalancerDesired) -> Iterator[str]:
-    http = desired.mode is Mode.HTTP
+    http = desired.mode == Mode.HTTP
     yield f"mode {'http' if http else 'tcp'}"
     it = desired.timeouts
     times = {"connect": it.connect, "client": it.client, "server": it.server, "tunnel": it.tunnel}
@@ -169,16 +169,15 @@ def _peers(desired: LoadBalancerDesired, host: Host) -> str:
 
 
 def _remembers(desired: LoadBalancerDesired) -> bool:
-    return any(pool.persistence is Persistence.SOURCE for pool in desired.pools)
+    return any(pool.persistence == Persistence.SOURCE for pool in desired.pools)
 
 
 def _backend(desired: LoadBalancerDesired, pool: Pool, host: Host) -> Backend:
-    name, http = text.pool(pool.name), desired.mode is Mode.HTTP
-    if pool.algorithm not in BALANCE:
-        raise text.wrong("algorithm", pool.algorithm)
-    if not http and pool.algorithm is Algorithm.URI:
+    name, http = text.pool(pool.name), desired.mode == Mode.HTTP
+    algorithm = text.choice(Algorithm, "algorithm", pool.algorithm)
+    if not http and algorithm is Algorithm.URI:
         raise DriverError(f"the pool {name} cannot look at paths: mode: tcp has none")
-    lines = [*BALANCE[pool.algorithm], "option allbackups"]
+    lines = [*BALANCE[algorithm], "option allbackups"]
     lines += [*_persistence(desired, pool, host), *_check(pool)]
     common = common_words(pool)
     lines += [f"default-server {common}"] if common else []
@@ -186,11 +185,12 @@ def _backend(desired: LoadBalancerDesired, pool: Pool, host: Host) -> Backend:
 
 
 def _persistence(desired: LoadBalancerDesired, pool: Pool, host: Host) -> Iterator[str]:
-    if pool.persistence is Persistence.SOURCE:
+    persistence = text.choice(Persistence, "persistence", pool.persistence)
+    if persistence is Persistence.SOURCE:
         yield f"stick-table type ipv6 {REMEMBERED} peers {PEERS}"
         yield "stick on src"
-    elif pool.persistence is Persistence.COOKIE:
-        if desired.mode is not Mode.HTTP:
+    elif persistence is Persistence.COOKIE:
+        if desired.mode != Mode.HTTP:
             raise DriverError(f"the pool {pool.name} cannot set a cookie: mode: tcp has none")
         secure = " secure" if desired.tls else ""
         yield (
@@ -198,18 +198,15 @@ def _persistence(desired: LoadBalancerDesired, pool: Pool, host: Host) -> Iterat
             "attr SameSite=Lax dynamic"
         )
         yield f"dynamic-cookie-key {text.secret(host.secret)}"
-    elif pool.persistence is not Persistence.NONE:
-        raise text.wrong("persistence", pool.persistence)
 
 
 def _check(pool: Pool) -> Iterator[str]:
     check = pool.check
-    if check.kind is Checking.NONE:
+    kind = text.choice(Checking, "check", check.kind)
+    if kind is Checking.NONE:
         return
-    if check.kind not in (Checking.TCP, Checking.HTTP):
-        raise text.wrong("check", check.kind)
     yield f"timeout check {text.milliseconds('check timeout', check.timeout)}"
-    if check.kind is Checking.TCP:
+    if kind is Checking.TCP:
         return
     ranges = [
         tuple(text.number("status", it, 100, 599) for it in (first, last))

@@ -148,7 +148,7 @@ def _frontends(desired: LoadBalancerDesired, report: Report) -> dict[str, dict[s
     redirects = desired.tls.redirects if desired.tls else ()
     places = [(f"{FRONT}-{index}", bind) for index, bind in enumerate(desired.binds)]
     places += [(f"{REDIRECT}-{index}", bind) for index, bind in enumerate(redirects)]
-    total, rate = ("req_tot", "req_rate") if desired.mode is Mode.HTTP else ("stot", "rate")
+    total, rate = ("req_tot", "req_rate") if desired.mode == Mode.HTTP else ("stot", "rate")
     return {
         place(bind): {
             "sessions": rows[name].number("scur"),

@@ -89,18 +89,18 @@ def servers_of(pool: Pool) -> tuple[HapServer, ...]:
     if len(set(names)) < len(names):
         double = next(name for name in names if names.count(name) > 1)
         raise DriverError(f"the pool {pool.name} has {double} twice")
-    return tuple(found if pool.algorithm is Algorithm.FIRST else _identified(found))
+    return tuple(found if pool.algorithm == Algorithm.FIRST else _identified(found))
 
 
 def common_words(pool: Pool) -> str:
     """What all servers of a pool have in common."""
     words = []
     check = pool.check
-    if check.kind is not Checking.NONE:
+    if check.kind != Checking.NONE:
         interval = text.milliseconds("check interval", check.interval)
         rise, fall = (text.number("check", it, 1, 1000) for it in (check.rise, check.fall))
         words.append(f"check inter {interval} rise {rise} fall {fall}")
-    if pool.proxy not in PROXIES:
+    if pool.proxy not in tuple(PROXIES):
         raise text.wrong("PROXY protocol", pool.proxy)
     return " ".join([*words, *PROXIES[pool.proxy]])
 
@@ -121,9 +121,9 @@ def _server(pool: Pool, server: Server) -> HapServer:
         weight=int(text.number("weight", server.weight, 0, HEAVIEST)),
         backup=bool(server.backup),
         stopped=bool(server.drain),
-        checked=pool.check.kind is not Checking.NONE,
-        hashed=pool.persistence is Persistence.COOKIE,
-        ordered=pool.algorithm is Algorithm.FIRST,
+        checked=pool.check.kind != Checking.NONE,
+        hashed=pool.persistence == Persistence.COOKIE,
+        ordered=pool.algorithm == Algorithm.FIRST,
     )
 
 

@@ -7,8 +7,10 @@ looks again: by type, then by alphabet or range.
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 import re
+from typing import TypeVar
 
 from cnsmo.model.errors import DriverError
 
@@ -31,6 +33,17 @@ _VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
 def wrong(what: str, value: object) -> DriverError:
     """The error for a value that must not reach haproxy."""
     return DriverError(f"the load balancer's {what} {ascii(value)[:80]} cannot be rendered")
+
+
+E = TypeVar("E", bound=enum.StrEnum)
+
+
+def choice(kind: type[E], what: str, value: object) -> E:
+    """One of the values of an enumeration."""
+    try:
+        return kind(_text(what, value))
+    except ValueError:
+        raise wrong(what, value) from None
 
 
 def number(what: str, value: object, low: int, high: int) -> str:

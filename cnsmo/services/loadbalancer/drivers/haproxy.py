@@ -117,7 +117,7 @@ class HaproxyDriver(LoadBalancerDriver):
         if self._account is None:
             self._account = account(self.system)
         user, group = self._account
-        cookies = any(pool.persistence is Persistence.COOKIE for pool in desired.pools)
+        cookies = any(pool.persistence == Persistence.COOKIE for pool in desired.pools)
         secret = self._secret(make) if cookies else ""
         return Host(self.label, user, group, IPV6_SOCKETS.exists(), secret, found.material)
 
