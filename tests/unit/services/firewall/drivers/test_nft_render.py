@@ -21,6 +21,7 @@ from cnsmo.services.firewall.desired import (
     Part,
     Rate,
 )
+from cnsmo.services.firewall.drivers.guard import in_slot
 from cnsmo.services.firewall.drivers.nft_render import (
     FINGERPRINT,
     Renderer,
@@ -162,6 +163,18 @@ def test_members_are_no_part_of_the_structure():
         "add element inet cnsmo agent-core-4.b { 192.0.2.1 . 1 }\n"
     )
     assert one.text.startswith(FINGERPRINT + one.structure.fingerprint + "\n")
+
+
+def test_in_another_slot_names_are_others_and_nothing_else_is():
+    line = dataclasses.replace(SSH, rule="p/inbound/@x.a", log=Rate(1, "hour"))
+    desired = firewall(line, interfaces={"it.a": "cn.a"}, pools=("10.66.0.0/24",))
+    text = text_of(desired)
+    other = in_slot(text, "b")
+    changed = [pair for pair in zip(text.split(), other.split(), strict=True) if pair[0] != pair[1]]
+    assert {(a[-2:], b[-2:], a[:-2] == b[:-2]) for a, b in changed} == {(".a", ".b", True)}
+    assert not any('"' in name for pair in changed for name in pair)
+    assert "inbound-1-vpn-it.a.b" in other
+    assert not re.search(r"[\w-]\.a[ ,;}\n]", re.sub('"[^"]*"', "", other))
 
 
 @pytest.mark.parametrize(
