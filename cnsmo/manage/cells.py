@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-import yaml
 from cliff.columns import FormattableColumn
 
 from cnsmo.manage.style import Style
@@ -43,6 +42,8 @@ def size(count: int | None) -> str:
 
 def one_line(value: Any) -> str:
     """A value in one line of YAML, as an operator writes it: what stands alone is no list."""
+    import yaml
+
     text = yaml.safe_dump(_alone(value), default_flow_style=True, sort_keys=False, width=10**6)
     return text.removesuffix("...\n").strip()
 

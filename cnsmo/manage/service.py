@@ -11,7 +11,6 @@ from cnsmo.manage.cells import Moment, Tree
 from cnsmo.manage.command import Command, ListCommand, ShowCommand
 from cnsmo.manage.views import present
 from cnsmo.model.errors import NotFound
-from cnsmo.model.resource import adjustment_kind, joined
 
 if TYPE_CHECKING:
     from cnsmo.bus.clients import OperatorClient
@@ -136,6 +135,8 @@ def find(client: OperatorClient, deployment: str, service: str, instance: str) -
 
 def _adjustments(view: View, row: Row) -> dict[str, Any]:
     """What operators said of single hosts, by host."""
+    from cnsmo.model.resource import adjustment_kind, joined
+
     prefix = joined(row.name, "")
     return {
         found.name.removeprefix(prefix): found.body

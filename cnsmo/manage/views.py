@@ -6,13 +6,14 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING
 
-from cnsmo.model.resource import View
-
 if TYPE_CHECKING:
     from cnsmo.bus.clients import OperatorClient
+    from cnsmo.model.resource import View
 
 
 def present(client: OperatorClient, deployment: str) -> View:
     """The deployment as agents see it now."""
+    from cnsmo.model.resource import View
+
     rows = client.rows(deployment)
     return View(deployment, rows.head, rows.rows, now=datetime.datetime.now(datetime.UTC))

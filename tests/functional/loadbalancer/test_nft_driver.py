@@ -17,6 +17,7 @@ from cnsmo.services.firewall.drivers.nftables import NftablesDriver as Firewall
 from cnsmo.services.loadbalancer.desired import Algorithm, Bind, Persistence
 from cnsmo.services.loadbalancer.drivers import nfl_keeper
 from tests.eventually import eventually
+from tests.functional.firewall.listing import plain, uncounted
 from tests.functional.firewall.scene import FOREIGN, desired, opened
 from tests.functional.loadbalancer.nft_scene import (
     LB6,
@@ -206,15 +207,10 @@ def test_what_is_sent_on_passes_the_firewall_by(nft_scene: Scene, tmp_path: Path
         firewall.apply(closed)
         firewall.confirm()
         now = nft_scene.lb.run("nft list table inet cnsmo")
-        assert without_counts(now) == without_counts(before)
+        assert plain(uncounted(now)) == plain(uncounted(before))
     finally:
         firewall.remove()
         nft_scene.bed.kill("lb")
-
-
-def without_counts(text: str) -> list[str]:
-    """Rules, whatever they counted."""
-    return [line.split(" counter packets ")[0] for line in text.splitlines()]
 
 
 # --- failure ------------------------------------------------------------------------------
