@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -194,24 +194,34 @@ class Fleet:
         done: Plan = self.until(attempt, "an answer")
         return done
 
-    def agents(self) -> dict[str, AgentStatus]:
-        """The shop's agents by host; empty while nobody answers."""
+    def agents(self, service: str = "vpn") -> dict[str, AgentStatus]:
+        """The shop's agents of a service by host; empty while nobody answers."""
+        return {agent.host: agent for agent in self._all_agents() if agent.service == service}
+
+    def _all_agents(self) -> list[AgentStatus]:
         try:
             hosts = self.operator.host_list("shop")
         except Unavailable:
-            return {}
-        return {host.name: agent for host in hosts for agent in host.agents}
+            return []
+        return [agent for host in hosts for agent in host.agents]
 
-    def until_ready(self, *hosts: str, revision: int = 0, timeout: float = PATIENCE) -> None:
-        """Wait until these hosts are ready, and have applied that revision."""
+    def until_ready(
+        self,
+        *hosts: str,
+        revision: int = 0,
+        timeout: float = PATIENCE,
+        services: Collection[str] = ("vpn",),
+    ) -> None:
+        """Wait until these services of these hosts are ready, and have applied that revision."""
 
         def look() -> bool:
-            found = self.agents()
+            found = {(agent.host, agent.service): agent for agent in self._all_agents()}
+            wanted = [found.get((host, service)) for host in hosts for service in services]
             return all(
-                host in found
-                and found[host].state is State.READY
-                and found[host].applied_revision >= revision
-                for host in hosts
+                agent is not None
+                and agent.state is State.READY
+                and agent.applied_revision >= revision
+                for agent in wanted
             )
 
         self.until(look, f"{hosts} ready at {revision}", timeout)

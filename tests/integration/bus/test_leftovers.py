@@ -4,6 +4,7 @@
 import sys
 
 from cnsmo.bus.events import Watch
+from cnsmo.services import registry
 from tests.beds import RabbitmqBed
 from tests.beds.erlang import binary
 from tests.beds.process import ServerProcess
@@ -59,7 +60,7 @@ def test_events_that_nobody_watches_are_not_kept(fleet: Fleet, rabbitmq: Rabbitm
     with Watch(fleet.conf):
         fleet.apply()
     fleet.agent("web1")
-    fleet.until_ready("web1")
+    fleet.until_ready("web1", services=registry.services())
     waiting = {queue.name: queue.messages for queue in rabbitmq.queues(fleet.vhost)}
     assert not any(waiting.values()), waiting
     assert "not sent" not in fleet.programs[0].said

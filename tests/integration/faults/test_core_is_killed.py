@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from cnsmo.bus.clients import OperatorClient
 from cnsmo.model.errors import Unavailable
+from cnsmo.services import registry
 from cnsmo.state.engine import engine_for
 from cnsmo.state.store import Store
 from tests.integration.fleet import Fleet
@@ -43,7 +44,7 @@ def test_a_core_killed_at_random_moments_leaves_whole_revisions_without_gaps(fle
     fleet.operator = OperatorClient(fleet.conf, timeout=3)
     fleet.apply(twins(1))
     agents = [fleet.agent("web1"), fleet.agent("web2")]
-    fleet.until_ready("web1", "web2")
+    fleet.until_ready("web1", "web2", services=registry.services())
     store = Store(engine_for(fleet.database))
     base = store.deployment("shop").revision
     lost: list[int] = []

@@ -7,6 +7,7 @@ import pytest
 
 from cnsmo.bus.clients import OperatorClient
 from cnsmo.model.errors import Unavailable
+from cnsmo.services import registry
 from tests.beds import PostgresqlBed
 from tests.integration.fleet import SHOP, Fleet
 
@@ -20,7 +21,7 @@ def test_calls_are_unavailable_and_the_core_lives_on(
 ) -> None:
     before = fleet.apply()
     agent = fleet.agent("web1", heartbeat=2, rpc_timeout=3)
-    fleet.until_ready("web1", revision=before.revision or 0)
+    fleet.until_ready("web1", revision=before.revision or 0, services=registry.services())
     core = fleet.programs[0]
     pid = core.process.pid
     known = fleet.operator.deployment_show("shop")

@@ -98,4 +98,7 @@ def two(fleet: Fleet) -> list[tuple[str, str]]:
 def test_a_service_that_is_not_installed_is_named(fleet: Fleet) -> None:
     agent = fleet.agent("web1", "--service", "vnp")
     assert agent.ends() == 2
-    assert "cnsmo-agent: no service 'vnp' is installed; there are: firewall, vpn" in agent.said
+    assert (
+        "cnsmo-agent: no service 'vnp' is installed; there are: firewall, loadbalancer, vpn"
+        in agent.said
+    )
