@@ -141,6 +141,10 @@ class World:
         vms = [vm for vm in self.lab.vms() if vm.name in addresses]
         return reach.silent(reach.matrix(vms, addresses, seconds))
 
+    def reaches(self, vm: str, address: str, seconds: int = 10) -> bool:
+        """Whether the VM gets an answer from that address, after so many seconds of trying."""
+        return reach.ping(self.lab.vm(vm).system(), address, seconds) is not None
+
     def tunnels(self) -> str:
         """How the tunnels stand, for the message of a test that fails; no private key."""
         shown = [(vm.name, self.run(vm.name, "wg", "show", "all")) for vm in self.lab.vms()]
