@@ -25,7 +25,8 @@ from cnsmo.services.loadbalancer.drivers.vrrp_render import Place, holds, place_
 
 KEEPALIVED = "keepalived"
 CONFIG, NEXT, LOADED = "keepalived.conf", "keepalived.conf.next", "keepalived.loaded"
-CHILD = "vrrp.pid"
+PARENT, CHILD = f"{KEEPALIVED}.pid", "vrrp.pid"
+"""The first one is Daemon's too: written by both, it is there even if an agent dies in between."""
 START_SECONDS = 10.0
 ELECTION_SECONDS = 5.0
 """How long carriers may take to find out who holds the VIP, after one of them has begun."""
@@ -52,7 +53,7 @@ class Vrrp:
             system, state_dir, KEEPALIVED,
             "--dont-fork", "--vrrp", "--log-console", "--no-syslog", "--dont-respawn",
             "--use-file", str(state_dir / CONFIG),
-            "--pid", str(state_dir / "vrrp-parent.pid"), "--vrrp_pid", str(state_dir / CHILD),
+            "--pid", str(state_dir / PARENT), "--vrrp_pid", str(state_dir / CHILD),
         )  # fmt: skip
         self._begun = float("-inf")
 
