@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,7 @@ from cnsmo.services.loadbalancer.drivers.vrrp_render import Place, holds, place_
 
 KEEPALIVED = "keepalived"
 CONFIG, NEXT, LOADED = "keepalived.conf", "keepalived.conf.next", "keepalived.loaded"
-PARENT, CHILD = f"{KEEPALIVED}.pid", "vrrp.pid"
-"""The first one is Daemon's too: written by both, it is there even if an agent dies in between."""
+PARENT, CHILD = "vrrp-parent.pid", "vrrp.pid"
 START_SECONDS = 10.0
 ELECTION_SECONDS = 5.0
 """How long carriers may take to find out who holds the VIP, after one of them has begun."""
@@ -49,12 +49,12 @@ class Vrrp:
     def __init__(self, system: System, state_dir: Path) -> None:
         self._system = system
         self._state_dir = state_dir
-        self._daemon = Daemon(
-            system, state_dir, KEEPALIVED,
+        self._args = (
             "--dont-fork", "--vrrp", "--log-console", "--no-syslog", "--dont-respawn",
             "--use-file", str(state_dir / CONFIG),
             "--pid", str(state_dir / PARENT), "--vrrp_pid", str(state_dir / CHILD),
         )  # fmt: skip
+        self._daemon = Daemon(system, state_dir, KEEPALIVED, *self._args)
         self._begun = float("-inf")
 
     def converge(self, vip: Vip | None, trusted: bool) -> list[str]:
@@ -101,8 +101,15 @@ class Vrrp:
         return Standing(drift, (), holds(vip, links), again)
 
     def stop(self) -> None:
-        """End it; it lets go of the VIP and tells the others."""
+        """End it; it lets go of the VIP and tells the others.
+
+        Also one that an agent started and then died, before it wrote down which process it is.
+        """
         self._daemon.stop()
+        line = re.escape(" ".join((KEEPALIVED, *self._args)))
+        found = self._system.run("pgrep", "-f", "-x", "--", line, ok=(0, 1)).stdout
+        for pid in found.split():
+            self._system.stop(int(pid), KEEPALIVED)
 
     def _text_of(self, vip: Vip, place: Place, trusted: bool) -> str:
         return render_vip(vip, place, str(self._state_dir / f"{HAPROXY}.pid"), trusted)
@@ -121,6 +128,7 @@ class Vrrp:
         path.replace(self._state_dir / CONFIG)
 
     def _start(self, wanted: str) -> None:
+        self.stop()
         (self._state_dir / CHILD).unlink(missing_ok=True)
         self._daemon.start()
         until = time.monotonic() + START_SECONDS
@@ -136,7 +144,7 @@ class Vrrp:
         if self._text(CONFIG) is None:
             return []
         self.stop()
-        for name in (CONFIG, NEXT, LOADED, CHILD, self._daemon.log.name):
+        for name in (CONFIG, NEXT, LOADED, PARENT, CHILD, self._daemon.log.name):
             (self._state_dir / name).unlink(missing_ok=True)
         return ["keepalived: stopped"]
 
