@@ -76,14 +76,14 @@ class HaproxyDriver(LoadBalancerDriver):
             wanted = Wanted(config, sockets_of(desired, host), desired.drain)
             changes = self._instance.converge(wanted)
             self._store.clean(certificates)
-            return changes + self._vrrp.converge(desired.vip, trusted=bool(host.user))
+            return changes + self._vrrp.converge(desired.vip, watches=bool(host.user))
 
     def observe(self, desired: LoadBalancerDesired) -> Observation:
         with self._speaking():
             certificates = self._store.find(desired.tls)
             host = self._host(desired, certificates, make=False)
             config = render(desired, host)
-            vrrp = self._vrrp.observe(desired.vip, trusted=bool(host.user))
+            vrrp = self._vrrp.observe(desired.vip, watches=bool(host.user))
             told = [*certificates.told(datetime.datetime.now(datetime.UTC)), *vrrp.problems]
             detail = {"certificates": certificates.detail, "vip": vrrp.holds}
             scene = self._instance.look()

@@ -57,10 +57,10 @@ class Vrrp:
         self._daemon = Daemon(system, state_dir, KEEPALIVED, *self._args)
         self._begun = float("-inf")
 
-    def converge(self, vip: Vip | None, trusted: bool) -> list[str]:
+    def converge(self, vip: Vip | None, watches: bool) -> list[str]:
         """Make it run for a VIP; None: it shall not run.
 
-        trusted: see render_vip.
+        watches: see render_vip.
 
         :return: what was changed, one line each.
         :raises DriverError: when it refuses its configuration; the earlier one goes on.
@@ -68,7 +68,7 @@ class Vrrp:
         place = place_of(vip, self._links()) if vip else ""
         if vip is None or isinstance(place, str):
             return self._end()
-        wanted = self._text_of(vip, place, trusted)
+        wanted = self._text_of(vip, place, watches)
         if not self._system.has(KEEPALIVED):
             raise DriverUnavailable(f"{KEEPALIVED} is missing: install the package keepalived")
         running = self._daemon.pid
@@ -84,7 +84,7 @@ class Vrrp:
         write_private(self._state_dir / LOADED, wanted)
         return ["keepalived: reloaded"]
 
-    def observe(self, vip: Vip | None, trusted: bool) -> Standing:
+    def observe(self, vip: Vip | None, watches: bool) -> Standing:
         """How things stand; changes nothing."""
         if vip is None and self._text(CONFIG) is None:
             return Standing()
@@ -93,7 +93,7 @@ class Vrrp:
         if vip is None or isinstance(place, str):
             drift = ("keepalived runs, and has no VIP to look after",) if running else ()
             return Standing(drift, (place,) if isinstance(place, str) and place else ())
-        wanted = self._text_of(vip, place, trusted)
+        wanted = self._text_of(vip, place, watches)
         drift = () if running else ("keepalived does not run",)
         if running and not self._text(CONFIG) == wanted == self._text(LOADED):
             drift = ("keepalived runs with another configuration",)
@@ -111,8 +111,8 @@ class Vrrp:
         for pid in found.split():
             self._system.stop(int(pid), KEEPALIVED)
 
-    def _text_of(self, vip: Vip, place: Place, trusted: bool) -> str:
-        return render_vip(vip, place, str(self._state_dir / f"{HAPROXY}.pid"), trusted)
+    def _text_of(self, vip: Vip, place: Place, watches: bool) -> str:
+        return render_vip(vip, place, str(self._state_dir / f"{HAPROXY}.pid"), watches)
 
     def _links(self) -> list[dict[str, Any]]:
         return json.loads(self._system.run("ip", "-j", "address", "show").stdout or "[]")  # type: ignore[no-any-return]
