@@ -16,7 +16,7 @@ from cnsmo.services.loadbalancer.drivers import hap_process
 from cnsmo.services.loadbalancer.drivers.hap_socket import HapSocket
 from cnsmo.services.loadbalancer.drivers.hap_stat import read_servers
 from tests.eventually import eventually
-from tests.functional.loadbalancer.hap_scene import Scene, desired
+from tests.functional.loadbalancer.hap_scene import BACKEND, Scene, desired
 from tests.functional.vpn.systems import Killed, Recorder, Saboteur
 
 STEPS = 60
@@ -185,23 +185,33 @@ def test_drift_is_seen_told_and_repaired(
 # --- failure --------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def squatted(scene: Scene) -> Iterator[None]:
+    """Another program has a port of the carrier's."""
+    squatter = scene.carrier.spawn(" ".join((*BACKEND, "squatter", "8080", "/nowhere")))
+    assert squatter.stdout
+    assert squatter.stdout.readline().strip() == "ready"
+    try:
+        yield
+    finally:
+        scene.carrier.run("pkill -KILL -f squatter")
+        squatter.communicate(timeout=10)
+
+
 def test_a_port_that_is_taken_is_named_and_what_ran_goes_on(
     scene: Scene, wanted: LoadBalancerDesired
 ) -> None:
     file, workers = scene.config, scene.workers
-    squatter = scene.carrier.spawn("socat TCP-LISTEN:8080,fork,reuseaddr /dev/null")
-    try:
-        eventually(lambda: ":8080" in scene.carrier.run("ss -Hltn"))
+    with squatted(scene):
         moved = dataclasses.replace(wanted, binds=(Bind("", 80), Bind("", 8080)))
         with scene.load() as counted:
-            with pytest.raises(DriverError, match=r"port 8080 is taken by socat \(process \d+\)"):
+            with pytest.raises(
+                DriverError, match=r"port 8080 is taken by python\S* \(process \d+\)"
+            ):
                 scene.apply(moved)
         assert counted[0].lost == {}
         assert (scene.config, scene.workers) == (file, workers)
         assert scene.apply(wanted) == []
-    finally:
-        scene.carrier.run("pkill -KILL -x socat")
-        squatter.communicate(timeout=10)
     assert scene.apply(moved)
     assert scene.ask(port=8080)["status"] == 200
 
@@ -211,9 +221,7 @@ def test_a_reload_that_fails_leaves_what_ran(
 ) -> None:
     """Somebody takes the port after it was found to be free."""
     file, workers = scene.config, scene.workers
-    squatter = scene.carrier.spawn("socat TCP-LISTEN:8080,fork,reuseaddr /dev/null")
-    try:
-        eventually(lambda: ":8080" in scene.carrier.run("ss -Hltn"))
+    with squatted(scene):
         monkeypatch.setattr(hap_process, "require_free", lambda *_arguments: None)
         servers = scene.servers(2, 3)
         moved = dataclasses.replace(
@@ -227,9 +235,6 @@ def test_a_reload_that_fails_leaves_what_ran(
         scene.fresh()
         assert scene.apply(wanted) == []
         assert set(scene.who()) == {"web1", "web2"}
-    finally:
-        scene.carrier.run("pkill -KILL -x socat")
-        squatter.communicate(timeout=10)
     assert scene.apply(moved)
     assert scene.ask(port=8080)["status"] == 200
 

@@ -152,6 +152,16 @@ def test_a_drained_server_keeps_what_it_has_and_is_checked_before_it_returns(
     assert set(scene.who()) == {"web1", "web2"}
 
 
+def test_one_that_was_drained_when_it_all_began_can_return(scene: Scene) -> None:
+    scene.serve(1, 2)
+    scene.settle(desired(scene.server(1, drain=True), scene.server(2)))
+    assert scene.who() == {"web2": 20}
+    both = desired(*scene.servers(1, 2))
+    scene.settle(both)
+    assert scene.apply(both) == []
+    assert set(scene.who()) == {"web1", "web2"}
+
+
 # --- who dies -------------------------------------------------------------------------------
 
 

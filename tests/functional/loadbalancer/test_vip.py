@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An address that one of several carriers holds, as its clients see it."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from cnsmo.services.loadbalancer.desired import Bind, LoadBalancerDesired, Vip
 from cnsmo.services.loadbalancer.drivers import vrrp_render
 from tests.eventually import eventually
 from tests.functional.loadbalancer.hap_scene import Counted, Scene, Site, desired
-from tests.functional.vpn.systems import Recorder
+from tests.functional.vpn.systems import Killed, Recorder, Saboteur
 from tests.functional.vpn.vms import Net
 
 VIP, VIP6 = "10.9.0.100", "fd09::100"
@@ -119,6 +120,26 @@ def test_a_carrier_without_its_haproxy_gives_the_vip_up_and_gets_it_back(pair: P
         eventually(lambda: pair.holders() == [True, False], timeout=10)
         eventually(pair.works)
     assert bridged(counted), counted
+
+
+def test_killed_at_any_step_it_is_finished_by_the_next_process(pair: Pair) -> None:
+    scene, wanted = pair.first, pair.desired(0)
+    for allowed in range(60):
+        if allowed % 2:
+            scene.fresh().remove()
+        saboteur = Saboteur(scene.carrier.system, allowed, Killed, after=True)
+        with contextlib.suppress(Killed):
+            scene.fresh(saboteur).apply(wanted)
+        if not saboteur.struck and allowed % 2:
+            break
+        scene.fresh()
+        scene.apply(wanted)
+        assert scene.apply(wanted) == []
+        assert sum("keepalived" in it for it in lasting(scene)) == 2
+        assert sum("haproxy -W" in it for it in lasting(scene)) == 2
+    else:
+        pytest.fail("never got to the end")
+    eventually(lambda: pair.holders() == [True, False])
 
 
 def test_removing_hands_over_at_once_and_leaves_nothing(pair: Pair) -> None:

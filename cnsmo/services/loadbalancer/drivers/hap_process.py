@@ -36,10 +36,13 @@ SETTLE_SECONDS = 30.0
 """How long a start or a reload may take: a port that is taken costs two, a large file a few."""
 CHECK_SECONDS = 60.0
 LOOKS = 10
+"""So often it has to seem gone until it is: a process that becomes itself anew has no name."""
 LOG_BYTES = 1 << 20
 """The log is emptied when it is larger: every server that goes down is a line."""
 _ALERT = re.compile(r"^\[ALERT\]\s+\(\d+\) : (?:config : )?(.*)$", re.MULTILINE)
-_SAYS_NOTHING = ("Error(s) found", "Fatal errors", "[haproxy.main()] Some protocols failed")
+_SAYS_NOTHING = re.compile(
+    r"Error\(s\) found|Fatal errors|\[haproxy.main\(\)\] Some protocols|.* has no server available!"
+)
 _WRITTEN = re.compile(r'^  (description) "(cnsmo \S+ [0-9a-f]{32})"$', re.MULTILINE)
 
 
@@ -255,7 +258,7 @@ class _Master(Daemon):
 
 def _alerts(text: str) -> str:
     """The reasons among what haproxy says."""
-    found = [line for line in _ALERT.findall(text) if not line.startswith(_SAYS_NOTHING)]
+    found = [line for line in _ALERT.findall(text) if not _SAYS_NOTHING.match(line)]
     return " / ".join(found).replace(NEXT, CONFIG)[:500]
 
 

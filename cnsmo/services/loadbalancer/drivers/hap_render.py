@@ -38,6 +38,9 @@ REMEMBERED = "size 500k expire 1h"
 """How many clients' servers are remembered, and for how long; some 100 bytes each."""
 OLD_WORKERS = 20
 """Processes of earlier configurations, which end when their last connection does."""
+MOST_FILES = 1 << 20
+"""Where nothing is asked for: HAProxy makes room for all files that it may open, and containers
+often set no limit to that."""
 FIRST_CHECKS = "200ms"
 """Within which time the first checks of new servers are spread."""
 
@@ -126,6 +129,7 @@ def _global(desired: LoadBalancerDesired, host: Host) -> Iterator[str]:
     yield f"mworker-max-reloads {OLD_WORKERS}"
     if desired.max_connections:
         yield f"maxconn {text.number('max_connections', desired.max_connections, 1, 10**7)}"
+    yield f"fd-hard-limit {MOST_FILES}"
     yield "no strict-limits"  # fewer connections than asked for are better than none
     if desired.tls:
         yield "ssl-load-extra-files none"

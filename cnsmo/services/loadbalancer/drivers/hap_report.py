@@ -19,7 +19,8 @@ from cnsmo.services.loadbalancer.drivers.hap_stat import Row
 
 FRONTEND_ROW, SERVER_ROW = 0, 2
 FRESH = ("", "INI", "* INI")
-"""Results of the checks of a server that has not been checked yet."""
+"""Results of the checks of a server that has not been checked yet; a good one, while it is down,
+means that it is coming."""
 _COUNT = re.compile(r"^(Ulimit-n|Maxsock|Maxconn): (\d+)$", re.MULTILINE)
 
 
@@ -107,8 +108,8 @@ def _silent_pools(config: Config, report: Report) -> Iterator[str]:
 def _fresh(server: HapServer, row: Row | None) -> bool:
     if row is None or server.stopped or not server.checked:
         return False
-    rising = row.text("status").startswith("DOWN ")  # some of the good checks that it takes
-    return rising or (row.text("status") == "DOWN" and row.text("check_status") in FRESH)
+    status, check = row.text("status"), row.text("check_status")
+    return status.startswith("DOWN") and (check in FRESH or check.endswith("OK") or "/" in status)
 
 
 def _state(server: HapServer, row: Row) -> str:

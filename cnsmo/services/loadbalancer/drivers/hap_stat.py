@@ -12,7 +12,8 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-FORCED_MAINTENANCE = 0x01
+MAINTENANCE = 0x01 | 0x02 | 0x20 | 0x40
+"""Of srv_admin_state; 0x04 only tells that the file had it so (include/haproxy/server-t.h)."""
 DRAINED = 0x08 | 0x10
 CHECK_ENABLED = 0x04
 STOPPED, RUNNING = 0, 2
@@ -110,7 +111,7 @@ def _seen(row: Mapping[str, str]) -> Seen:
         address=row["srv_addr"],
         port=int(row["srv_port"]),
         weight=int(row["srv_uweight"]),
-        stopped=bool(admin & FORCED_MAINTENANCE),
+        stopped=bool(admin & MAINTENANCE),
         drained=bool(admin & DRAINED),
         down=int(row["srv_op_state"]) == STOPPED,
         checking=bool(int(row["srv_check_state"]) & CHECK_ENABLED),

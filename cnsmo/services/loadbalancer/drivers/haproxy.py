@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from oslo_log import log
-
 from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
 from cnsmo.services.base import Observation, System
 from cnsmo.services.kit.private_files import read_private, remove_tree, write_private
@@ -31,8 +29,6 @@ from cnsmo.services.loadbalancer.drivers.hap_process import HAPROXY
 from cnsmo.services.loadbalancer.drivers.hap_render import render
 from cnsmo.services.loadbalancer.drivers.vrrp import Vrrp
 from cnsmo.services.loadbalancer.features import Feature
-
-LOG = log.getLogger(__name__)
 
 OLDEST = (2, 6)
 """The first release whose servers can be added and deleted without being experimental."""
@@ -80,20 +76,21 @@ class HaproxyDriver(LoadBalancerDriver):
             wanted = Wanted(config, sockets_of(desired, host), desired.drain)
             changes = self._instance.converge(wanted)
             self._store.clean(certificates)
-            return changes + self._vrrp.converge(desired.vip, trusted=bool(host.user))
+            return changes + self._vrrp.converge(desired.vip, watches=bool(host.user))
 
     def observe(self, desired: LoadBalancerDesired) -> Observation:
         with self._speaking():
             certificates = self._store.find(desired.tls)
             host = self._host(desired, certificates, make=False)
             config = render(desired, host)
-            vrrp = self._vrrp.observe(desired.vip, trusted=bool(host.user))
+            vrrp = self._vrrp.observe(desired.vip, watches=bool(host.user))
             told = [*certificates.told(datetime.datetime.now(datetime.UTC)), *vrrp.problems]
             detail = {"certificates": certificates.detail, "vip": vrrp.holds}
             scene = self._instance.look()
             if scene is None:
                 drift = ("haproxy does not run", *vrrp.drift)
-                return Observation(drift=drift, problems=tuple(told), detail=detail)
+                nothing = {"servers": {}, "frontends": {}, **detail}
+                return Observation(drift=drift, problems=tuple(told), detail=nothing)
             drift = (*self._instance.drift(config, scene), *vrrp.drift)
             if not self._store.intact(certificates):
                 drift = (*drift, "copies of certificates were changed")

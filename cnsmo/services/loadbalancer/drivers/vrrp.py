@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from cnsmo.services.loadbalancer.drivers.vrrp_render import Place, holds, place_
 
 KEEPALIVED = "keepalived"
 CONFIG, NEXT, LOADED = "keepalived.conf", "keepalived.conf.next", "keepalived.loaded"
-CHILD = "vrrp.pid"
+PARENT, CHILD = "vrrp-parent.pid", "vrrp.pid"
 START_SECONDS = 10.0
 ELECTION_SECONDS = 5.0
 """How long carriers may take to find out who holds the VIP, after one of them has begun."""
@@ -48,18 +49,18 @@ class Vrrp:
     def __init__(self, system: System, state_dir: Path) -> None:
         self._system = system
         self._state_dir = state_dir
-        self._daemon = Daemon(
-            system, state_dir, KEEPALIVED,
+        self._args = (
             "--dont-fork", "--vrrp", "--log-console", "--no-syslog", "--dont-respawn",
             "--use-file", str(state_dir / CONFIG),
-            "--pid", str(state_dir / "vrrp-parent.pid"), "--vrrp_pid", str(state_dir / CHILD),
+            "--pid", str(state_dir / PARENT), "--vrrp_pid", str(state_dir / CHILD),
         )  # fmt: skip
+        self._daemon = Daemon(system, state_dir, KEEPALIVED, *self._args)
         self._begun = float("-inf")
 
-    def converge(self, vip: Vip | None, trusted: bool) -> list[str]:
+    def converge(self, vip: Vip | None, watches: bool) -> list[str]:
         """Make it run for a VIP; None: it shall not run.
 
-        trusted: see render_vip.
+        watches: see render_vip.
 
         :return: what was changed, one line each.
         :raises DriverError: when it refuses its configuration; the earlier one goes on.
@@ -67,7 +68,7 @@ class Vrrp:
         place = place_of(vip, self._links()) if vip else ""
         if vip is None or isinstance(place, str):
             return self._end()
-        wanted = self._text_of(vip, place, trusted)
+        wanted = self._text_of(vip, place, watches)
         if not self._system.has(KEEPALIVED):
             raise DriverUnavailable(f"{KEEPALIVED} is missing: install the package keepalived")
         running = self._daemon.pid
@@ -83,7 +84,7 @@ class Vrrp:
         write_private(self._state_dir / LOADED, wanted)
         return ["keepalived: reloaded"]
 
-    def observe(self, vip: Vip | None, trusted: bool) -> Standing:
+    def observe(self, vip: Vip | None, watches: bool) -> Standing:
         """How things stand; changes nothing."""
         if vip is None and self._text(CONFIG) is None:
             return Standing()
@@ -92,7 +93,7 @@ class Vrrp:
         if vip is None or isinstance(place, str):
             drift = ("keepalived runs, and has no VIP to look after",) if running else ()
             return Standing(drift, (place,) if isinstance(place, str) and place else ())
-        wanted = self._text_of(vip, place, trusted)
+        wanted = self._text_of(vip, place, watches)
         drift = () if running else ("keepalived does not run",)
         if running and not self._text(CONFIG) == wanted == self._text(LOADED):
             drift = ("keepalived runs with another configuration",)
@@ -100,11 +101,18 @@ class Vrrp:
         return Standing(drift, (), holds(vip, links), again)
 
     def stop(self) -> None:
-        """End it; it lets go of the VIP and tells the others."""
-        self._daemon.stop()
+        """End it; it lets go of the VIP and tells the others.
 
-    def _text_of(self, vip: Vip, place: Place, trusted: bool) -> str:
-        return render_vip(vip, place, str(self._state_dir / f"{HAPROXY}.pid"), trusted)
+        Also one that an agent started and then died, before it wrote down which process it is.
+        """
+        self._daemon.stop()
+        line = re.escape(" ".join((KEEPALIVED, *self._args)))
+        found = self._system.run("pgrep", "-f", "-x", "--", line, ok=(0, 1)).stdout
+        for pid in found.split():
+            self._system.stop(int(pid), KEEPALIVED)
+
+    def _text_of(self, vip: Vip, place: Place, watches: bool) -> str:
+        return render_vip(vip, place, str(self._state_dir / f"{HAPROXY}.pid"), watches)
 
     def _links(self) -> list[dict[str, Any]]:
         return json.loads(self._system.run("ip", "-j", "address", "show").stdout or "[]")  # type: ignore[no-any-return]
@@ -120,6 +128,7 @@ class Vrrp:
         path.replace(self._state_dir / CONFIG)
 
     def _start(self, wanted: str) -> None:
+        self.stop()
         (self._state_dir / CHILD).unlink(missing_ok=True)
         self._daemon.start()
         until = time.monotonic() + START_SECONDS
@@ -135,7 +144,7 @@ class Vrrp:
         if self._text(CONFIG) is None:
             return []
         self.stop()
-        for name in (CONFIG, NEXT, LOADED, CHILD, self._daemon.log.name):
+        for name in (CONFIG, NEXT, LOADED, PARENT, CHILD, self._daemon.log.name):
             (self._state_dir / name).unlink(missing_ok=True)
         return ["keepalived: stopped"]
 

@@ -33,11 +33,11 @@ class Place:
     speaker: str
 
 
-def render_vip(vip: Vip, place: Place, pid_file: str, trusted: bool) -> str:
+def render_vip(vip: Vip, place: Place, pid_file: str, watches: bool) -> str:
     """The configuration.
 
-    pid_file: of the haproxy that has to run. trusted: whether
-    programs in the system's directories are root's, so that keepalived can insist on it.
+    pid_file: of the haproxy that has to run. watches: whether keepalived looks after it; in a user
+    namespace of a single user it cannot run anything (and takes that for a good answer).
 
     :raises DriverError: when a value cannot be rendered.
     """
@@ -54,19 +54,10 @@ def render_vip(vip: Vip, place: Place, pid_file: str, trusted: bool) -> str:
         "  vrrp_version 3",
         "  vrrp_check_unicast_src",
         "  vrrp_garp_master_refresh 60",
-        *(
-            ["  script_user root", "  enable_script_security"]
-            if trusted
-            else ["  script_user root"]
-        ),
+        "  script_user root",
+        "  enable_script_security",
         "}",
-        f"vrrp_script {INSTANCE} {{",
-        f'  script "{PGREP} -F {text.file(pid_file)} -x haproxy"',
-        "  interval 1",
-        "  timeout 2",
-        "  fall 1",
-        "  rise 2",
-        "}",
+        *(_watch(pid_file) if watches else []),
         f"vrrp_instance {INSTANCE} {{",
         "  state BACKUP",
         f"  interface {text.device(place.speaker)}",
@@ -76,7 +67,7 @@ def render_vip(vip: Vip, place: Place, pid_file: str, trusted: bool) -> str:
         f"  unicast_src_ip {source}",
         *_block("unicast_peer", map(str, peers)),
         *(_block("track_interface", [device]) if device != place.speaker else []),
-        *_block("track_script", [INSTANCE]),
+        *(_block("track_script", [INSTANCE]) if watches else []),
     ]
     places = [f"{address} dev {device}"]
     if address.version == source.version:
@@ -84,6 +75,19 @@ def render_vip(vip: Vip, place: Place, pid_file: str, trusted: bool) -> str:
     else:
         lines += _block("virtual_ipaddress_excluded", places)
     return "".join(f"{line}\n" for line in [*lines, "}"])
+
+
+def _watch(pid_file: str) -> list[str]:
+    """Each second; a haproxy that is back is believed in the second time."""
+    return [
+        f"vrrp_script {INSTANCE} {{",
+        f'  script "{PGREP} -F {text.file(pid_file)} -x haproxy"',
+        "  interval 1",
+        "  timeout 2",
+        "  fall 1",
+        "  rise 2",
+        "}",
+    ]
 
 
 def interface_of(vip: Vip) -> IPInterface:

@@ -20,8 +20,8 @@ LINE = re.compile(r" *([A-Za-z0-9._:/-]+( [A-Za-z0-9._:/-]+)*( \{)?|\})")
 SCRIPT = f'  script "/usr/bin/pgrep -F {PID} -x haproxy"'
 
 
-def text_of(vip: Vip = VIP, place: Place = HERE, trusted: bool = True) -> str:
-    return render_vip(vip, place, PID, trusted)
+def text_of(vip: Vip = VIP, place: Place = HERE, watches: bool = True) -> str:
+    return render_vip(vip, place, PID, watches)
 
 
 def link(name: str, *addresses: str) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def test_a_carrier_speaks_to_its_peers_alone_and_looks_after_its_haproxy() -> No
         assert f"{line}\n" in found
     assert "auth" not in found
     assert "track_interface" not in found
-    assert "enable_script_security" not in text_of(trusted=False)
+    assert "script " not in text_of(watches=False)
 
 
 def test_it_may_speak_by_another_interface_than_the_vips() -> None:
