@@ -21,6 +21,8 @@ import threading
 import time
 
 WAIT = 5.0
+SLOW = 0.9
+"""A first packet that got no answer is sent again after a second."""
 
 
 def serve(name: str, ports: list[int]) -> None:
@@ -117,6 +119,7 @@ def load(address: str, port: int, threads: int) -> dict[str, int]:
                 said = f"failed: {wrong(exc)} at {began:.3f} after {time.time() - began:.3f} s"
             with lock:
                 counts[said] += 1
+                counts["slow"] += time.time() - began > SLOW
 
     workers = [threading.Thread(target=work) for _ in range(threads)]
     for worker in workers:

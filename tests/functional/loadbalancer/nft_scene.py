@@ -161,6 +161,10 @@ class Scene:
         self.await_used(len(servers) if used is None else used)
         return changes
 
+    def calm(self) -> None:
+        """Wait until the checker has tidied up."""
+        eventually(lambda: not self.driver._files.loaded().spare, 5, "no chain is spare")
+
     def await_used(self, count: int, timeout: float = 10.0) -> None:
         """Wait until so many servers are in use."""
         eventually(lambda: len(self.used()) == count, timeout, f"{count} servers in use")
@@ -168,6 +172,11 @@ class Scene:
     def used(self) -> tuple[str, ...]:
         """Servers that new flows may go to, by address and port."""
         return self.driver._files.loaded().usable
+
+    def leaving(self) -> list[float]:
+        """When the time of those who left is over, in seconds of the epoch."""
+        wanted = self.driver._files.wanted()
+        return [it.leaving for it in wanted.targets if it.leaving] if wanted else []
 
     def states(self, wanted: LoadBalancerDesired) -> dict[str, str]:
         """The state of each server."""

@@ -50,10 +50,10 @@ def test_a_server_that_vanished_is_out_in_time(nft_scene: Scene) -> None:
 
 
 def test_the_checker_needs_no_agent(nft_scene: Scene) -> None:
-    """Nothing is asked of the driver between the death of a server and the proof that it is out."""
+    """Between the death of a server and the proof that it is out, only a file is looked at."""
     nft_scene.settle(balancer(*NAMES))
     nft_scene.bed.kill("b")
-    eventually(lambda: "goto to-10.9.0.4-8080" not in nft_scene.table(), BOUND)
+    nft_scene.await_used(2, BOUND)
     assert set(nft_scene.ask(9)) == {"a", "c"}
 
 

@@ -140,14 +140,14 @@ def server(wanted: Wanted, target: Target) -> dict[str, Chain]:
 
 def live(wanted: Wanted, present: Sequence[Target], chosen: Sequence[Target]) -> dict[str, Chain]:
     """The chains that know which servers there are."""
-    found = {}
+    found: dict[str, Chain] = {}
     for version in (4, 6):
         mine = [it for it in chosen if it.version == version]
-        found[f"pick-{version}"] = _chain([pick(wanted, mine, version)])
+        found |= _replaceable(f"pick-{version}", pick(wanted, mine, version))
     ways = ", ".join(f"{classid(it.ident)} : goto {it.chain}" for it in chosen)
-    remembered = [f"meta priority vmap {{ {ways} }}"] if ways and wanted.sticky else []
+    known = f"meta priority vmap {{ {ways} }}" if ways and wanted.sticky else "return"
+    found |= _replaceable("known", known)
     here = [it for it in present if it.port in wanted.ports]
-    found["known"] = _chain(remembered)
     found["direct"] = _chain(
         _each(here, f"meta l4proto {wanted.protocol} ", "daddr", "dport", "accept")
     )
@@ -205,6 +205,18 @@ def unload(table: str, names: Iterable[str]) -> str:
 def classid(ident: int) -> str:
     """A number of 32 bits as nft(8) writes it where a packet's priority is meant."""
     return f"{ident >> 16:x}:{ident & 0xFFFF:x}"
+
+
+def _replaceable(name: str, text: str) -> dict[str, Chain]:
+    """A rule with a map is in a chain of its own, whose name says what is in it.
+
+    Rules are replaced at once for a packet that is just being looked at, maps are not: it still
+    sees the old rule, and finds its map empty. So the old chain has to stay for a while.
+    """
+    if "vmap" not in text:
+        return {name: _chain([text])}
+    inner = f"{name}-{_digest(text)[:8]}"
+    return {name: _chain([f"goto {inner}"]), inner: _chain([text])}
 
 
 def _begin(wanted: Wanted) -> list[str]:
