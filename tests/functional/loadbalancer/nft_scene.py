@@ -133,6 +133,11 @@ class Scene:
         self.driver = NftablesDriver(system or self.lb.system, "www", "shop/lb/www", self.state_dir)
         return self.driver
 
+    def forge(self, sender: str, source: str, near: int, far: int, seq: int, ack: int) -> None:
+        """A VM sends the carrier a TCP packet."""
+        words = (source, str(near), LB, str(far), str(seq), str(ack))
+        self.bed.vm(sender).system.run(*PROBE, "forge", *words)
+
     def beside(self, unit: str, wanted: LoadBalancerDesired) -> NftablesDriver:
         """Another balancer on the same carrier."""
         state_dir = self.state_dir.parents[1] / unit / "nftables"
@@ -263,11 +268,16 @@ class Talk:
 
     process: "subprocess.Popen[str]"
 
-    def say(self) -> str:
+    def where(self) -> tuple[int, int, int]:
+        """Its port, and the numbers that the client sends and expects next."""
+        port, sent, received = json.loads(self.say("where"))
+        return port, sent, received
+
+    def say(self, word: str = "x") -> str:
         """Who answers on it now; or what went wrong."""
         assert self.process.stdin
         assert self.process.stdout
-        self.process.stdin.write("x\n")
+        self.process.stdin.write(f"{word}\n")
         self.process.stdin.flush()
         return self.process.stdout.readline().strip()
 

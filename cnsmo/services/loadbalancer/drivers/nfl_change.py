@@ -43,7 +43,8 @@ class Loaded:
 
     def dump(self) -> str:
         """As it is written to the file."""
-        return json.dumps(dataclasses.asdict(self))
+        servers, ending = ([vars(it) for it in each] for each in (self.servers, self.ending))
+        return json.dumps({**vars(self), "servers": servers, "ending": ending})
 
 
 def parse(text: str | None) -> Loaded:

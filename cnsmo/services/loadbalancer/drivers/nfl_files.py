@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from cnsmo.files import write_file
+from cnsmo.files import draft, write_file
 from cnsmo.model.errors import DriverError
 from cnsmo.services.loadbalancer.drivers import nfl_change, nfl_wanted
 from cnsmo.services.loadbalancer.drivers.nfl_health import Verdict
@@ -72,16 +72,16 @@ class Files:
         if wanted is None:
             (self.dir / WANTED).unlink(missing_ok=True)
         else:
-            self._write(WANTED, wanted.dump())
+            write_file(self.dir / WANTED, wanted.dump(), self._writer)
 
     def put_loaded(self, loaded: nfl_change.Loaded) -> None:
         """Remember what is in the kernel."""
-        self._write(LOADED, loaded.dump())
+        self._replace(LOADED, loaded.dump())
 
     def put_health(self, verdicts: Mapping[str, Verdict]) -> None:
         """Tell what was found."""
         found = {key: dataclasses.asdict(it) for key, it in verdicts.items()}
-        self._write(HEALTH, json.dumps(found))
+        self._replace(HEALTH, json.dumps(found))
 
     def version(self) -> tuple[int, int] | None:
         """Changes whenever something else is wanted; None: nothing is."""
@@ -154,8 +154,14 @@ class Files:
         except (OSError, UnicodeDecodeError) as exc:
             raise DriverError(f"{self.dir / name} cannot be read: {exc}") from exc
 
-    def _write(self, name: str, text: str) -> None:
-        write_file(self.dir / name, text, self._writer)
+    def _replace(self, name: str, text: str) -> None:
+        """Write what need not outlast the kernel's state: nobody waits for the disk."""
+        path = self.dir / name
+        fresh = draft(path, self._writer)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with open(os.open(fresh, flags, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+        fresh.replace(path)
 
 
 @functools.cache

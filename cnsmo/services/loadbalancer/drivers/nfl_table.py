@@ -12,6 +12,7 @@ be compared with what was loaded.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -48,7 +49,7 @@ class Chain:
         """By which the rules are known."""
         return tuple(rule.rpartition(' comment "')[2].removesuffix('"') for rule in self.rules)
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Of the whole chain."""
         return digest(self.comments, self.hook)
@@ -114,12 +115,17 @@ def bind_rule(wanted: Wanted, bind: tuple[str, int]) -> str:
     return f"{where}{wanted.protocol} dport {port} counter goto allowed"
 
 
-def server(wanted: Wanted, target: Target) -> dict[str, Chain]:
+def server(wanted: Wanted, target: Target) -> Mapping[str, Chain]:
     """The chains that send flows to a server."""
+    return _server(wanted.protocol, wanted.sticky, target)
+
+
+@functools.lru_cache(maxsize=16384)
+def _server(protocol: str, sticky: bool, target: Target) -> Mapping[str, Chain]:
     family = FAMILY[target.version]
     place = f"[{target.address}]" if target.version == 6 else target.address
-    send = f"meta l4proto {wanted.protocol} counter dnat {family} to {place}:{target.port}"
-    if not wanted.sticky:
+    send = f"meta l4proto {protocol} counter dnat {family} to {place}:{target.port}"
+    if not sticky:
         return {target.chain: _chain([send], whose=target.name)}
     entry = f"{ADDRESS[target.version]} : {classid(target.ident)}"
     clients = f"@{CLIENTS}-{target.version}"
