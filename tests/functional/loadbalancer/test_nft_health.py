@@ -182,7 +182,7 @@ def test_a_checker_of_another_release_is_replaced(nft_scene: Scene, monkeypatch)
     assert len(nft_scene.checkers()) == 1
 
 
-def test_the_checker_waits_for_a_driver_that_works_and_not_for_ever(nft_scene: Scene) -> None:
+def test_the_checker_waits_for_a_driver_that_is_at_work(nft_scene: Scene) -> None:
     nft_scene.settle(balancer("a", "b"))
     with nft_scene.driver._files.lock(1) as mine:
         assert mine

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import stat
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,10 +35,12 @@ LOOK_SECONDS = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
-    """A checker that lives: its process id, in its own namespace, and which release it is of."""
+    """A checker that lives: its process id, in its own namespace, which release it is of, and the
+    program that it is to others."""
 
     pid: int
     release: str
+    program: str
 
 
 class Files:
@@ -108,7 +111,7 @@ class Files:
             mine = _locked(file.fileno(), LOOK_SECONDS)
             if mine:
                 file.truncate()
-                file.write(f"{os.getpid()} {release()}\n")
+                file.write(f"{os.getpid()} {release()} {sys.executable}\n")
                 file.flush()
             yield mine
 
@@ -118,12 +121,12 @@ class Files:
             with (self.dir / CHECKER).open() as file:
                 if _locked(file.fileno(), 0, fcntl.LOCK_SH):
                     return None
-                words = file.read().split()
+                words = file.read().rstrip("\n").split(" ", 2)
         except FileNotFoundError:
             return None
-        if len(words) != 2 or not words[0].isdecimal():
+        if len(words) != 3 or not words[0].isdecimal():
             return None  # it has the lock, and is about to write who it is
-        return Holder(int(words[0]), words[1])
+        return Holder(int(words[0]), words[1], words[2])
 
     def open_wake(self) -> int:
         """The pipe by which the checker is woken; a file descriptor, which never blocks."""
@@ -149,9 +152,9 @@ class Files:
     def _read(self, name: str) -> str | None:
         try:
             return (self.dir / name).read_text(encoding="utf-8")
-        except FileNotFoundError:
+        except (FileNotFoundError, UnicodeDecodeError):
             return None
-        except (OSError, UnicodeDecodeError) as exc:
+        except OSError as exc:
             raise DriverError(f"{self.dir / name} cannot be read: {exc}") from exc
 
     def _replace(self, name: str, text: str) -> None:

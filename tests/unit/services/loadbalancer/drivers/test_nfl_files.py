@@ -13,7 +13,7 @@ import pytest
 from cnsmo.model.errors import DriverError
 from cnsmo.services.loadbalancer.drivers import nfl_checker
 from cnsmo.services.loadbalancer.drivers.nfl_change import Loaded
-from cnsmo.services.loadbalancer.drivers.nfl_files import Files, release
+from cnsmo.services.loadbalancer.drivers.nfl_files import Files, Holder, release
 from cnsmo.services.loadbalancer.drivers.nfl_health import Verdict
 from tests.eventually import eventually
 from tests.unit.services.loadbalancer.drivers.nfl_scenes import server, wanted
@@ -49,7 +49,9 @@ def test_torn_health_is_none(files: Files, text: str) -> None:
 
 
 def test_what_cannot_be_read_is_told(files: Files) -> None:
-    (files.dir / "wanted.json").write_bytes(b"\xff")
+    (files.dir / "health.json").write_bytes(b"\xff")
+    assert files.health() == {}
+    (files.dir / "wanted.json").mkdir()
     with pytest.raises(DriverError, match=r"wanted\.json cannot be read"):
         files.wanted()
 
@@ -85,7 +87,7 @@ def test_the_checker_says_who_it_is(files: Files) -> None:
         assert mine
         holder = Files(files.dir).holder()
         assert holder
-        assert (holder.pid, holder.release) == (os.getpid(), release())
+        assert holder == Holder(os.getpid(), release(), sys.executable)
         with (files.dir / "checker").open("r+") as file:
             file.truncate()
             assert files.holder() is None  # it has not said who it is yet
