@@ -5,8 +5,9 @@
 ``set ADDRESS PORT STATUS``: makes such a server answer that status from then on.
 ``ask KIND ADDRESS PORT COUNT [SOURCE...]``: so many new flows from each source; prints as JSON, by
 source, the names that answered and what went wrong, in their order.
-``load ADDRESS PORT THREADS``: new connections without end, until stdin is closed; prints as JSON
-how often each name answered, and what went wrong.
+``load ADDRESS PORT THREADS SOURCE...``: new connections without end, from each source in turn (one
+has too few ports), until stdin is closed; prints as JSON how often each name answered, and what
+went wrong.
 ``talk KIND ADDRESS PORT``: one flow; prints the answer to each line from stdin; to the line
 ``where``, its port and where it stands in the streams of both sides.
 ``forge SOURCE PORT TARGET PORT SEQUENCE EXPECTED``: sends a TCP packet.
@@ -15,6 +16,7 @@ how often each name answered, and what went wrong.
 import collections
 import contextlib
 import errno
+import itertools
 import json
 import selectors
 import socket
@@ -24,8 +26,6 @@ import threading
 import time
 
 WAIT = 5.0
-SLOW = 0.9
-"""A first packet that got no answer is sent again after a second."""
 
 
 def serve(name: str, ports: list[int]) -> None:
@@ -132,23 +132,23 @@ def ask(kind: str, address: str, port: int, count: int, sources: list[str]) -> d
     return found
 
 
-def load(address: str, port: int, threads: int) -> dict[str, int]:
+def load(address: str, port: int, threads: int, sources: list[str]) -> dict[str, int]:
     """Ask until stdin is closed."""
     ended = threading.Event()
     counts: collections.Counter[str] = collections.Counter()
     lock = threading.Lock()
+    turns = itertools.cycle(sources)
 
     def work() -> None:
         while not ended.is_set():
             began = time.time()
             try:
-                with flow("tcp", address, port) as sock:
+                with flow("tcp", address, port, next(turns)) as sock:
                     said = talk_once(sock)
             except OSError as exc:
                 said = f"failed: {wrong(exc)} at {began:.3f} after {time.time() - began:.3f} s"
             with lock:
                 counts[said] += 1
-                counts["slow"] += time.time() - began > SLOW
 
     workers = [threading.Thread(target=work) for _ in range(threads)]
     for worker in workers:
@@ -188,6 +188,6 @@ if __name__ == "__main__":
             asked.sendall(f"GET /set/{rest[2]} HTTP/1.0\r\n\r\n".encode())
             asked.recv(100)
     elif word == "load":
-        print(json.dumps(load(rest[0], int(rest[1]), int(rest[2]))))
+        print(json.dumps(load(rest[0], int(rest[1]), int(rest[2]), rest[3:])))
     else:
         talk(rest[0], rest[1], int(rest[2]))

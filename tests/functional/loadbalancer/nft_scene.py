@@ -248,7 +248,7 @@ class Scene:
 
     def load(self, threads: int = 2) -> "Load":
         """New connections without end."""
-        words = (*PROBE, "load", LB, str(BALANCED), str(threads))
+        words = (*PROBE, "load", LB, str(BALANCED), str(threads), *SOURCES[:10])
         made = self._start(self.client.system.enter, words)
         assert made.stdout
         assert made.stdout.readline().strip() == "ready"
