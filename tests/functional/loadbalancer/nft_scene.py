@@ -133,6 +133,11 @@ class Scene:
         self.driver = NftablesDriver(system or self.lb.system, "www", "shop/lb/www", self.state_dir)
         return self.driver
 
+    def forge(self, sender: str, source: str, near: int, far: int, seq: int, ack: int) -> None:
+        """A VM sends the carrier a TCP packet."""
+        words = (source, str(near), LB, str(far), str(seq), str(ack))
+        self.bed.vm(sender).system.run(*PROBE, "forge", *words)
+
     def beside(self, unit: str, wanted: LoadBalancerDesired) -> NftablesDriver:
         """Another balancer on the same carrier."""
         state_dir = self.state_dir.parents[1] / unit / "nftables"
@@ -161,6 +166,10 @@ class Scene:
         self.await_used(len(servers) if used is None else used)
         return changes
 
+    def calm(self) -> None:
+        """Wait until the checker has tidied up."""
+        eventually(lambda: not self.driver._files.loaded().spare, 5, "no chain is spare")
+
     def await_used(self, count: int, timeout: float = 10.0) -> None:
         """Wait until so many servers are in use."""
         eventually(lambda: len(self.used()) == count, timeout, f"{count} servers in use")
@@ -168,6 +177,11 @@ class Scene:
     def used(self) -> tuple[str, ...]:
         """Servers that new flows may go to, by address and port."""
         return self.driver._files.loaded().usable
+
+    def leaving(self) -> list[float]:
+        """When the time of those who left is over, in seconds of the epoch."""
+        wanted = self.driver._files.wanted()
+        return [it.leaving for it in wanted.targets if it.leaving] if wanted else []
 
     def states(self, wanted: LoadBalancerDesired) -> dict[str, str]:
         """The state of each server."""
@@ -234,7 +248,7 @@ class Scene:
 
     def load(self, threads: int = 2) -> "Load":
         """New connections without end."""
-        words = (*PROBE, "load", LB, str(BALANCED), str(threads))
+        words = (*PROBE, "load", LB, str(BALANCED), str(threads), *SOURCES[:10])
         made = self._start(self.client.system.enter, words)
         assert made.stdout
         assert made.stdout.readline().strip() == "ready"
@@ -254,11 +268,16 @@ class Talk:
 
     process: "subprocess.Popen[str]"
 
-    def say(self) -> str:
+    def where(self) -> tuple[int, int, int]:
+        """Its port, and the numbers that the client sends and expects next."""
+        port, sent, received = json.loads(self.say("where"))
+        return port, sent, received
+
+    def say(self, word: str = "x") -> str:
         """Who answers on it now; or what went wrong."""
         assert self.process.stdin
         assert self.process.stdout
-        self.process.stdin.write("x\n")
+        self.process.stdin.write(f"{word}\n")
         self.process.stdin.flush()
         return self.process.stdout.readline().strip()
 

@@ -63,6 +63,7 @@ def test_a_kernel_that_refuses_is_named(nft_scene: Scene, monkeypatch) -> None:
 
 def test_what_is_as_desired_is_left_alone(nft_scene: Scene) -> None:
     nft_scene.settle(STICKY)
+    nft_scene.calm()
     before = nft_scene.handles()
     for restarted in (False, True):
         recorder = Recorder(nft_scene.lb.system)
@@ -127,6 +128,7 @@ DRIFTS = {
 @pytest.mark.parametrize("found", DRIFTS)
 def test_drift_is_told_and_repaired(nft_scene: Scene, found: str) -> None:
     nft_scene.settle(STICKY)
+    nft_scene.calm()
     before = nft_scene.handles().keys()
     nft_scene.lb.system.run("nft", "-f", "-", stdin=DRIFTS[found].format(TABLE) + "\n")
     assert found in nft_scene.driver.observe(STICKY).drift

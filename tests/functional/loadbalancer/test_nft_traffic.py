@@ -172,6 +172,26 @@ def test_the_middle_of_a_flow_that_nobody_knows_is_reset(nft_scene: Scene) -> No
     assert talk.say() == "ECONNRESET"
 
 
+@pytest.mark.parametrize("sender", ["client", "a"])
+def test_a_packet_that_seems_to_belong_to_no_flow_ends_none(nft_scene: Scene, sender: str) -> None:
+    """Nobody would translate it; the carrier would take it for its own, and answer with a reset."""
+    nft_scene.settle(balancer("a"))
+    talk = nft_scene.talk()
+
+    def stray() -> str:
+        port, sent, received = talk.where()
+        far = 1 << 30  # further than the other side can take
+        if sender == "client":
+            nft_scene.forge("client", "10.9.0.1", port, BALANCED, sent + far, received)
+        else:
+            nft_scene.forge("a", "10.9.0.3", PORT, port, received + far, sent)
+        return talk.say()
+
+    assert [talk.say(), stray(), stray()] == ["a", "a", "a"]
+    nft_scene.lb.run("nft flush chain inet cnsmo-lb-www strays")
+    assert stray() != "a"
+
+
 # --- what cannot be -----------------------------------------------------------------------
 
 

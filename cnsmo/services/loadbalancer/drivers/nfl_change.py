@@ -21,13 +21,17 @@ from cnsmo.services.loadbalancer.drivers.nfl_wanted import Target, Wanted
 
 UNKNOWN = ""
 """Digest of a chain that may hold this or that."""
+SPARE_SECONDS = 1.0
+"""How long a chain stays that no rule leads to any more: much longer than a packet takes through
+the rules that led to it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
     """What is in the kernel. ``chains``: digests by name. ``servers``: those that may have flows.
     ``usable``: keys of those that new flows may go to. ``ports``: at which it listened at any time.
-    ``ending``: flows that are to be ended yet.
+    ``ending``: flows that are to be ended yet. ``spare``: chains that no rule leads to any more,
+    and since when (seconds of the epoch).
     """
 
     chains: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -35,10 +39,12 @@ class Loaded:
     usable: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     ending: tuple[Flows, ...] = ()
+    spare: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def dump(self) -> str:
         """As it is written to the file."""
-        return json.dumps(dataclasses.asdict(self))
+        servers, ending = ([vars(it) for it in each] for each in (self.servers, self.ending))
+        return json.dumps({**vars(self), "servers": servers, "ending": ending})
 
 
 def parse(text: str | None) -> Loaded:
@@ -80,14 +86,20 @@ def plan(
         for name, chain in chains.items()
         if whole or loaded.chains.get(name) != chain.digest
     }
-    gone = set() if whole else set(loaded.chains) - set(chains)
+    left = set() if whole else set(loaded.chains) - set(chains)
+    spare = {name: at for name in left if (at := _rests(loaded, name, now)) is not None}
+    gone = left - set(spare)
     start = table.clear(wanted) + table.head(wanted) if whole else ""
     after = Loaded(
-        chains={name: chain.digest for name, chain in chains.items()},
+        chains={
+            **{name: chain.digest for name, chain in chains.items()},
+            **{name: loaded.chains[name] for name in spare},
+        },
         servers=tuple(_flows(wanted, it) for it in present),
         usable=tuple(it.key for it in chosen),
         ports=tuple(sorted({*loaded.ports, *wanted.ports})),
         ending=_ending(wanted, loaded, present, chosen, health),
+        spare=spare,
     )
     before = dataclasses.replace(
         after,
@@ -96,6 +108,13 @@ def plan(
     )
     text = start + table.load(wanted.table, fresh) + table.unload(wanted.table, gone)
     return Change(text, before, after)
+
+
+def _rests(loaded: Loaded, name: str, now: float) -> float | None:
+    """Since when a chain that is not wanted any more is spare; None: it can go."""
+    since = loaded.spare.get(name, now)
+    young = 0 <= now - since < SPARE_SECONDS
+    return since if young and loaded.chains[name] != UNKNOWN else None
 
 
 def _ending(

@@ -16,11 +16,12 @@ import hashlib
 import json
 import os
 import stat
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from cnsmo.files import write_file
+from cnsmo.files import draft, write_file
 from cnsmo.model.errors import DriverError
 from cnsmo.services.loadbalancer.drivers import nfl_change, nfl_wanted
 from cnsmo.services.loadbalancer.drivers.nfl_health import Verdict
@@ -34,10 +35,12 @@ LOOK_SECONDS = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
-    """A checker that lives: its process id, in its own namespace, and which release it is of."""
+    """A checker that lives: its process id, in its own namespace, which release it is of, and the
+    program that it is to others."""
 
     pid: int
     release: str
+    program: str
 
 
 class Files:
@@ -72,16 +75,16 @@ class Files:
         if wanted is None:
             (self.dir / WANTED).unlink(missing_ok=True)
         else:
-            self._write(WANTED, wanted.dump())
+            write_file(self.dir / WANTED, wanted.dump(), self._writer)
 
     def put_loaded(self, loaded: nfl_change.Loaded) -> None:
         """Remember what is in the kernel."""
-        self._write(LOADED, loaded.dump())
+        self._replace(LOADED, loaded.dump())
 
     def put_health(self, verdicts: Mapping[str, Verdict]) -> None:
         """Tell what was found."""
         found = {key: dataclasses.asdict(it) for key, it in verdicts.items()}
-        self._write(HEALTH, json.dumps(found))
+        self._replace(HEALTH, json.dumps(found))
 
     def version(self) -> tuple[int, int] | None:
         """Changes whenever something else is wanted; None: nothing is."""
@@ -108,7 +111,7 @@ class Files:
             mine = _locked(file.fileno(), LOOK_SECONDS)
             if mine:
                 file.truncate()
-                file.write(f"{os.getpid()} {release()}\n")
+                file.write(f"{os.getpid()} {release()} {sys.executable}\n")
                 file.flush()
             yield mine
 
@@ -118,12 +121,12 @@ class Files:
             with (self.dir / CHECKER).open() as file:
                 if _locked(file.fileno(), 0, fcntl.LOCK_SH):
                     return None
-                words = file.read().split()
+                words = file.read().rstrip("\n").split(" ", 2)
         except FileNotFoundError:
             return None
-        if len(words) != 2 or not words[0].isdecimal():
+        if len(words) != 3 or not words[0].isdecimal():
             return None  # it has the lock, and is about to write who it is
-        return Holder(int(words[0]), words[1])
+        return Holder(int(words[0]), words[1], words[2])
 
     def open_wake(self) -> int:
         """The pipe by which the checker is woken; a file descriptor, which never blocks."""
@@ -149,13 +152,19 @@ class Files:
     def _read(self, name: str) -> str | None:
         try:
             return (self.dir / name).read_text(encoding="utf-8")
-        except FileNotFoundError:
+        except (FileNotFoundError, UnicodeDecodeError):
             return None
-        except (OSError, UnicodeDecodeError) as exc:
+        except OSError as exc:
             raise DriverError(f"{self.dir / name} cannot be read: {exc}") from exc
 
-    def _write(self, name: str, text: str) -> None:
-        write_file(self.dir / name, text, self._writer)
+    def _replace(self, name: str, text: str) -> None:
+        """Write what need not outlast the kernel's state: nobody waits for the disk."""
+        path = self.dir / name
+        fresh = draft(path, self._writer)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with open(os.open(fresh, flags, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+        fresh.replace(path)
 
 
 @functools.cache

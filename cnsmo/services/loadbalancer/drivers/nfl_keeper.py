@@ -56,7 +56,7 @@ class Keeper:
         """End it; fine when none runs."""
         holder = self._files.holder()
         if holder is not None:
-            self._system.stop(holder.pid, sys.executable)
+            self._system.stop(holder.pid, holder.program)
 
     def _await(self) -> Holder:
         until = time.monotonic() + START_SECONDS

@@ -19,7 +19,7 @@ MOST_TURNS = 4096
 """A longer order of turns is left to chance."""
 RING = 1 << 24
 """Places on the ring."""
-MARKS = ((16, 512), (128, 64), (1 << 30, 16))
+MARKS = ((16, 512), (128, 64), (1 << 30, 8))
 """Up to so many servers, that many marks on the ring for the heaviest."""
 SEED = 0x636E736D
 """The same on every carrier: a client finds the same server through each."""

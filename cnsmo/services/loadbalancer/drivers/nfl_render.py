@@ -5,6 +5,7 @@ at once more, so that none can add a line; pure."""
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import ipaddress
 import re
@@ -142,12 +143,17 @@ def _numbered(targets: Iterable[Target]) -> tuple[Target, ...]:
     taken: dict[int, str] = {}
     found = []
     for target in targets:
-        ident = int(hashlib.sha256(target.key.encode()).hexdigest()[:8], 16)
+        ident = _ident(target.key)
         while ident < LEAST_IDENT or taken.get(ident, target.key) != target.key:
             ident = (ident + LEAST_IDENT) & 0xFFFFFFFF
         taken[ident] = target.key
         found.append(dataclasses.replace(target, ident=ident))
     return tuple(found)
+
+
+@functools.lru_cache(maxsize=16384)
+def _ident(key: str) -> int:
+    return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16)
 
 
 def _bind(bind: Bind) -> tuple[str, int]:

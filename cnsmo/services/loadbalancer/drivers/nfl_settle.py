@@ -37,8 +37,8 @@ def settle(
     now: float,
     run: Run,
     remember: Remember,
-) -> None:
-    """Make the table as wanted, and end the flows that are to be ended.
+) -> Loaded:
+    """Make the table as wanted, and end the flows that are to be ended; what is loaded then.
 
     Where the table is not what it was thought to be, it is loaded anew.
 
@@ -54,6 +54,7 @@ def settle(
         change = plan(wanted, loaded, health, now, whole=True)
         load(change, loaded, run, remember)
     end_flows(change.after, run, remember)
+    return change.after
 
 
 def well(verdicts: Mapping[str, Verdict]) -> dict[str, bool]:

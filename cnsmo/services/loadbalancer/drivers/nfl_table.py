@@ -12,6 +12,7 @@ be compared with what was loaded.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -48,7 +49,7 @@ class Chain:
         """By which the rules are known."""
         return tuple(rule.rpartition(' comment "')[2].removesuffix('"') for rule in self.rules)
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Of the whole chain."""
         return digest(self.comments, self.hook)
@@ -114,12 +115,17 @@ def bind_rule(wanted: Wanted, bind: tuple[str, int]) -> str:
     return f"{where}{wanted.protocol} dport {port} counter goto allowed"
 
 
-def server(wanted: Wanted, target: Target) -> dict[str, Chain]:
+def server(wanted: Wanted, target: Target) -> Mapping[str, Chain]:
     """The chains that send flows to a server."""
+    return _server(wanted.protocol, wanted.sticky, target)
+
+
+@functools.lru_cache(maxsize=16384)
+def _server(protocol: str, sticky: bool, target: Target) -> Mapping[str, Chain]:
     family = FAMILY[target.version]
     place = f"[{target.address}]" if target.version == 6 else target.address
-    send = f"meta l4proto {wanted.protocol} counter dnat {family} to {place}:{target.port}"
-    if not wanted.sticky:
+    send = f"meta l4proto {protocol} counter dnat {family} to {place}:{target.port}"
+    if not sticky:
         return {target.chain: _chain([send], whose=target.name)}
     entry = f"{ADDRESS[target.version]} : {classid(target.ident)}"
     clients = f"@{CLIENTS}-{target.version}"
@@ -140,14 +146,14 @@ def server(wanted: Wanted, target: Target) -> dict[str, Chain]:
 
 def live(wanted: Wanted, present: Sequence[Target], chosen: Sequence[Target]) -> dict[str, Chain]:
     """The chains that know which servers there are."""
-    found = {}
+    found: dict[str, Chain] = {}
     for version in (4, 6):
         mine = [it for it in chosen if it.version == version]
-        found[f"pick-{version}"] = _chain([pick(wanted, mine, version)])
+        found |= _replaceable(f"pick-{version}", pick(wanted, mine, version))
     ways = ", ".join(f"{classid(it.ident)} : goto {it.chain}" for it in chosen)
-    remembered = [f"meta priority vmap {{ {ways} }}"] if ways and wanted.sticky else []
+    known = f"meta priority vmap {{ {ways} }}" if ways and wanted.sticky else "return"
+    found |= _replaceable("known", known)
     here = [it for it in present if it.port in wanted.ports]
-    found["known"] = _chain(remembered)
     found["direct"] = _chain(
         _each(here, f"meta l4proto {wanted.protocol} ", "daddr", "dport", "accept")
     )
@@ -205,6 +211,18 @@ def unload(table: str, names: Iterable[str]) -> str:
 def classid(ident: int) -> str:
     """A number of 32 bits as nft(8) writes it where a packet's priority is meant."""
     return f"{ident >> 16:x}:{ident & 0xFFFF:x}"
+
+
+def _replaceable(name: str, text: str) -> dict[str, Chain]:
+    """A rule with a map is in a chain of its own, whose name says what is in it.
+
+    Rules are replaced at once for a packet that is just being looked at, maps are not: it still
+    sees the old rule, and finds its map empty. So the old chain has to stay for a while.
+    """
+    if "vmap" not in text:
+        return {name: _chain([text])}
+    inner = f"{name}-{_digest(text)[:8]}"
+    return {name: _chain([f"goto {inner}"]), inner: _chain([text])}
 
 
 def _begin(wanted: Wanted) -> list[str]:

@@ -87,7 +87,8 @@ class Wanted:
 
     def dump(self) -> str:
         """As it is written to the file."""
-        return json.dumps(dataclasses.asdict(self))
+        check, targets = vars(self.check), [vars(it) for it in self.targets]
+        return json.dumps({**vars(self), "check": check, "targets": targets})
 
 
 def parse(text: str | None) -> Wanted | None:

@@ -13,7 +13,7 @@ import sys
 import time
 
 from cnsmo.model.errors import ProgramError
-from cnsmo.services.loadbalancer.drivers.nfl_change import Loaded
+from cnsmo.services.loadbalancer.drivers.nfl_change import SPARE_SECONDS, Loaded
 from cnsmo.services.loadbalancer.drivers.nfl_files import Files
 from cnsmo.services.loadbalancer.drivers.nfl_health import Judge
 from cnsmo.services.loadbalancer.drivers.nfl_probe import Probe, Result
@@ -143,13 +143,16 @@ class Watch:
                 return
             loaded, now = self._files.loaded(), time.time()
             try:
-                settle(self._wanted, loaded, self._judge.verdicts, now, self._run, self._remember)
+                loaded = settle(
+                    self._wanted, loaded, self._judge.verdicts, now, self._run, self._remember
+                )
             except ProgramError as exc:
                 self._say(str(exc))
                 self._due = time.monotonic() + RETRY_SECONDS
                 return
-        ends = (it.leaving - now for it in self._wanted.targets if it.leaving is not None)
-        self._due = began + min((left for left in ends if left > 0), default=float("inf"))
+        ends = [it.leaving for it in self._wanted.targets if it.leaving is not None]
+        ends += [since + SPARE_SECONDS for since in loaded.spare.values()]
+        self._due = began + min((it - now for it in ends if it > now), default=float("inf"))
 
     def _remember(self, loaded: Loaded) -> None:
         try:
