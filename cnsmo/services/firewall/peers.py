@@ -87,8 +87,9 @@ class Peers:
         """Addresses of those who are named, of IPv4 and of IPv6; gone: of those too who are."""
         key = (realm, str(gone), *terms)
         if key not in self._addresses:
-            left = frozenset() if gone else self._gone
-            hosts = [host for term in terms for host in self._hosts(term) if host.name not in left]
+            hosts = [host for term in terms for host in self._hosts(term)]
+            if self._gone and not gone:
+                hosts = [host for host in hosts if host.name not in self._gone]
             if realm == UNDERLAY:
                 texts = [host.own_texts for host in hosts]
             else:
@@ -96,7 +97,7 @@ class Peers:
                 texts = [members.get(host.name, ()) for host in hosts]
             everything = set(itertools.chain.from_iterable(texts))
             six = {address for address in everything if ":" in address}
-            self._addresses[key] = everything - six, six
+            self._addresses[key] = (everything - six if six else everything), six
         return self._addresses[key]
 
     def _hosts(self, term: str) -> list[Host]:
