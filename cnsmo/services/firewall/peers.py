@@ -75,8 +75,9 @@ class Peers:
         if not all(map(is_network, terms)):
             return None
         alike = [term for term in terms if (":" in term) == (version == 6)]
-        merged = _merged([ipaddress.ip_network(term) for term in alike])
-        return merged[0] if len(merged) == 1 else None
+        if len(alike) > 1:
+            alike = list(_merged([ipaddress.ip_network(term) for term in alike]))
+        return alike[0] if len(alike) == 1 else None
 
     @staticmethod
     def means(kind: str, name: str, host: Host) -> bool:
