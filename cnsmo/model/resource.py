@@ -166,3 +166,8 @@ class View:
             for row in self.rows(member_kind(service))
             if row.name.startswith(prefix)
         }
+
+
+def _host_of(row: Row) -> str:
+    """Whose row of the kind AGENT it is."""
+    return row.name.partition("/")[0]
