@@ -180,13 +180,14 @@ def stage(nft: Nft, text: str) -> tuple[str, str]:
 
     :return: its slot, and the text that brings it in force.
     """
-    used = slot_in_force(nft)
+    there = _objects(nft)
+    used = _used(nft, there)
     free = SLOTS[1] if used == SLOTS[0] else SLOTS[0]
     _start, stage_mark, rest = text.partition(f"\n{STAGE}")
     staged, switch_mark, switch = rest.partition(f"\n{SWITCH}")
     if not stage_mark or not switch_mark:
         raise ValueError("a ruleset without its marks")
-    sweep(nft, used)
+    _sweep(nft, there, used)
     nft("-f", "-", stdin=in_slot(f"{staged}\n", free))
     return free, in_slot(switch, free)
 
@@ -208,9 +209,13 @@ def in_slot(text: str, slot: str) -> str:
 
 def slot_in_force(nft: Nft) -> str | None:
     """Where the chains that hook in lead to; None: nowhere, or to both."""
+    return _used(nft, _objects(nft))
+
+
+def _used(nft: Nft, there: list[tuple[str, str]]) -> str | None:
     import re
 
-    bases = [name for kind, name in _objects(nft) if kind == "chain" and name in BASES]
+    bases = [name for kind, name in there if kind == "chain" and name in BASES]
     shown = "\n".join(nft("list", "chain", *TABLE.split(), name) for name in bases)
     found = set(re.findall(_JUMP, shown))
     return found.pop() if len(found) == 1 else None
@@ -218,7 +223,11 @@ def slot_in_force(nft: Nft) -> str | None:
 
 def sweep(nft: Nft, slot: str | None) -> None:
     """Delete whatever does not belong to a slot, nor hooks in by right."""
-    rest = [it for it in _objects(nft) if it[1] not in BASES and not it[1].endswith(f".{slot}")]
+    _sweep(nft, _objects(nft), slot)
+
+
+def _sweep(nft: Nft, there: list[tuple[str, str]], slot: str | None) -> None:
+    rest = [it for it in there if it[1] not in BASES and not it[1].endswith(f".{slot}")]
     lines = [f"flush chain {TABLE} {name}\n" for kind, name in rest if kind == "chain"]
     lines += [f"delete {kind} {TABLE} {name}\n" for kind, name in rest]
     if lines:
