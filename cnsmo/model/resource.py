@@ -68,7 +68,7 @@ class Row(BaseModel):
         """The host that a row of the kind HOST is about; parsed once, whatever views it is in."""
         return read(Host, {**self.body, "name": self.name})
 
-    @property
+    @functools.cached_property
     def gone(self) -> bool:
         """Whether a row of the kind AGENT says that nobody should wait for the agent."""
         return not self.deleted and self.body["state"] in GONE
@@ -108,6 +108,30 @@ class View:
         self._granted = frozenset(granted)
         self._hosts: dict[str, Host] | None = None
         self._made: dict[Hashable, Any] = {}
+
+    def after(self, revision: int, rows: Iterable[Row]) -> View:
+        """A later one, in which these rows changed; of those that were deleted nothing is kept.
+
+        It takes as long as there are rows of the kinds that changed.
+        """
+        later = View(self.deployment, revision, (), self.now, self._granted)
+        later._live, later._dead = dict(self._live), dict(self._dead)
+        changed: dict[str, dict[str, Row]] = {}
+        for row in rows:
+            if row.kind not in changed:
+                changed[row.kind] = dict(self._live.get(row.kind, {}))
+            if row.deleted:
+                changed[row.kind].pop(row.name, None)
+            else:
+                changed[row.kind][row.name] = row
+        later._live |= changed
+        if HOST not in changed:
+            later._hosts = self._hosts
+        return later
+
+    def __iter__(self) -> Iterator[Row]:
+        """All live rows, by kind and name."""
+        return (row for kind in sorted(self._live) for row in self.rows(kind))
 
     def get(self, kind: str, name: str) -> Row | None:
         """The live row of that kind and name, if there is one."""
