@@ -69,11 +69,13 @@ def conf(sqlite_url: str, tmp_path: Path) -> Iterator[cfg.ConfigOpts]:
     made.set_override("connection", sqlite_url, "database")
     made.set_override("state_dir", str(tmp_path / "agent"), "agent")
     made.set_override("token_file", str(tmp_path / "join.token"), "agent")
+    made.set_override("listen", "", "join")
+    made.set_override("ca_directory", str(tmp_path / "ca"), "join")
     yield made
     transport.close()
     made.reset()
     made.clear_override("connection", "database")
-    for group in ("core", "agent", "host", "bus"):
+    for group in ("core", "agent", "host", "bus", "join"):
         for name in made[group]:
             made.clear_override(name, group)
 
