@@ -17,6 +17,8 @@ from cnsmo import conf as options
 from cnsmo.bus import transport
 from cnsmo.state import schema
 from cnsmo.state.engine import engine_for
+from tests.beds.ports import PortLease
+from tests.joining import Door, open_door
 
 assert cnsmo.cmd
 
@@ -78,6 +80,13 @@ def conf(sqlite_url: str, tmp_path: Path) -> Iterator[cfg.ConfigOpts]:
     for group in ("core", "agent", "host", "bus", "join"):
         for name in made[group]:
             made.clear_override(name, group)
+
+
+@pytest.fixture
+def door(conf: cfg.ConfigOpts) -> Iterator[Door]:
+    """Cores of this test let hosts join, over HTTPS, at a port of their own."""
+    with PortLease() as lease:
+        yield open_door(conf, lease.port)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import oslo_messaging
 from oslo_config import cfg
 from oslo_log import log
 
+from cnsmo.agent.credentials import Credentials
 from cnsmo.agent.heartbeat import Heart
 from cnsmo.agent.identity import HostIdentity
 from cnsmo.agent.settings import Settings
@@ -22,12 +23,9 @@ from cnsmo.agent.wakeup import Backoff, Reason, Wakeup, jittered
 from cnsmo.agent.worker import Worker
 from cnsmo.bus import transport
 from cnsmo.bus.clients import CoreClient
-from cnsmo.model.errors import CnsmoError, Denied, InvalidRequest, Removed, Unavailable
-from cnsmo.model.messages import JoinRequest
+from cnsmo.model.errors import CnsmoError, Denied, InvalidRequest, Lapsed, Removed, Unavailable
 
 LOG = log.getLogger(__name__)
-JOIN_TIMEOUT = 5.0
-"""Seconds; short: what is sent before the core is there is lost, and harmless to repeat."""
 FIRST_PAUSE = 0.2
 
 
@@ -41,6 +39,7 @@ class AgentProcess:
         self._client = CoreClient(conf, settings.rpc_timeout)
         self._heart = Heart(settings.heartbeat, settings.services, self._client, self._wakeup)
         self._backoff = Backoff(FIRST_PAUSE, settings.retry_max)
+        self._credentials = Credentials(settings)
         self._server: oslo_messaging.RPCServer | None = None
         """Known once it listens: what has not found the broker yet cannot be stopped."""
         self._ended = threading.Event()
@@ -50,6 +49,7 @@ class AgentProcess:
 
         :raises Conflict: when another process does this one's work, or another host has its name.
         :raises Denied: when the join token is not valid.
+        :raises Untrusted: when who answers the join is not the core that was pinned.
         :raises Removed: when the host was removed; everything is taken down then.
         """
         self._settings.state_dir.open()
@@ -134,31 +134,17 @@ class AgentProcess:
 
     def _join(self) -> HostIdentity | None:
         """Join, however long the core needs to appear; None when stopped before."""
-        settings = self._settings
-        client = CoreClient(self._conf, min(JOIN_TIMEOUT, settings.rpc_timeout))
         while not self._wakeup.stopping:
             try:
-                identity = settings.state_dir.identity()
-                if identity is not None:
-                    return identity  # another process of this host joined meanwhile
-                answer = client.join(
-                    JoinRequest(
-                        token=settings.token(),
-                        host=settings.host,
-                        nonce=settings.state_dir.nonce(),
-                        services=list(settings.services),
-                        facts=settings.facts(),
-                    )
-                )
+                known = self._settings.state_dir.identity()
+                # When it is there, another process of this host joined meanwhile.
+                identity = known or self._credentials.join()
             except Unavailable as exc:
                 pause = self._backoff.pause()
                 LOG.warning("cannot join yet: %s Next try in %.1f s", exc, pause)
                 self._wakeup.wait_stop(pause)
                 continue
             self._backoff.reset()
-            identity = HostIdentity(**answer.model_dump(exclude={"groups"}))
-            settings.state_dir.keep(identity)
-            LOG.info("joined %s as %s (%s)", answer.deployment, answer.host, answer.id)
             return identity
         return None
 
@@ -181,17 +167,35 @@ class AgentProcess:
                 worker.teardown()
                 raise
             except CnsmoError as exc:
+                if isinstance(exc, Lapsed) and self._came_back(exc):
+                    reasons = {Reason.SYNC, Reason.REPORT}
+                    continue
                 pause = self._backoff.pause()
                 LOG.warning("%s Next try in %.1f s", _explained(exc), pause)
                 retry_at = time.monotonic() + pause
                 worker.look_after(due=not reasons & {Reason.RESYNC, Reason.LOOK})
-            reasons = self._wakeup.take(min(retry_at, resync_at, worker.look_at))
+            soonest = min(retry_at, resync_at, worker.look_at)
+            if retry_at == inf:
+                soonest = min(soonest, time.monotonic() + self._credentials.refresh(self._client))
+            reasons = self._wakeup.take(soonest)
             now = time.monotonic()
             if now >= retry_at:
                 reasons |= {Reason.SYNC, Reason.REPORT}
             if now >= resync_at:
                 reasons |= {Reason.RESYNC}
                 resync_at = now + jittered(self._settings.resync)
+
+    def _came_back(self, why: Lapsed) -> bool:
+        """Join anew, if there is a fresh token for it."""
+        try:
+            identity = self._credentials.come_back(why)
+        except Lapsed:
+            return False
+        except CnsmoError as exc:
+            LOG.warning("cannot join anew: %s", exc)
+            return False
+        self._client.identify(identity.id, identity.secret)
+        return True
 
     def _listen(self, ident: str) -> None:
         """Listen for hints; on a thread of its own, because the broker may be away."""
@@ -233,7 +237,7 @@ class _Hints:
 
 
 def _explained(exc: CnsmoError) -> str:
-    if isinstance(exc, Denied):
+    if isinstance(exc, Denied) and not isinstance(exc, Lapsed):
         return (
             "the core does not know this host; what is in force stays so. If the host was removed "
             "on purpose, run 'cnsmo-agent --teardown'."

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 
 from cnsmo.core.context import Core
@@ -13,6 +14,7 @@ from cnsmo.model.lifecycle import State
 from cnsmo.model.resource import AGENT, HOST, Changes, Row, View, joined
 from cnsmo.services import registry
 from cnsmo.state.engine import aware, utc_now
+from cnsmo.state.identities import Standing
 from cnsmo.state.liveness import Sign
 from cnsmo.state.store import Deployment
 
@@ -48,9 +50,16 @@ class Inspect:
         """All hosts with their agents, by name."""
         view = self._core.store.view(deployment)
         signs = self._core.liveness.signs(deployment)
-        return [self._host(view, signs, host) for host in view.hosts.values()]
+        standing = self._core.identities.standing(deployment)
+        return [self._host(view, signs, standing, host) for host in view.hosts.values()]
 
-    def _host(self, view: View, signs: dict[tuple[str, str], Sign], host: Host) -> msg.HostStatus:
+    def _host(
+        self,
+        view: View,
+        signs: dict[tuple[str, str], Sign],
+        standing: dict[str, Standing],
+        host: Host,
+    ) -> msg.HostStatus:
         agents = []
         for row in view.rows(AGENT):
             if row.name.startswith(joined(host.name, "")):
@@ -63,6 +72,7 @@ class Inspect:
             groups=sorted(host.groups),
             facts=HostFacts(**facts),
             agents=agents,
+            **(dataclasses.asdict(standing[host.name]) if host.name in standing else {}),
         )
 
     def instances(self, deployment: str) -> list[Row]:

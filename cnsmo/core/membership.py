@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 from oslo_log import log
 from pydantic import ValidationError
 
+from cnsmo.core.admission import Admission
 from cnsmo.core.context import Core
 from cnsmo.model import messages as msg
 from cnsmo.model.errors import InvalidRequest, NotAdmitted, NotFound, Removed
@@ -28,9 +30,10 @@ from cnsmo.model.resource import (
 from cnsmo.model.wording import in_words
 from cnsmo.services import registry
 from cnsmo.services.base import Refused
-from cnsmo.state import identities, liveness, tokens
+from cnsmo.state import identities, liveness
 from cnsmo.state.identities import Identity
 from cnsmo.state.writer import Writer
+from cnsmo.trust import keys
 
 LOG = log.getLogger(__name__)
 MAX_REVISION = 2**63 - 1
@@ -42,22 +45,25 @@ class Membership:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def join(self, request: msg.JoinRequest) -> msg.JoinAnswer:
+    def join(self, request: msg.JoinRequest, source: str = "") -> msg.JoinAnswer:
         """Take a host in; a repetition of the same join gets the same identity.
 
+        source: the address that it came from; empty: unknown, which no bound token takes.
+
         :raises Denied: when the token is not valid.
-        :raises Conflict: when another living host bears that name.
+        :raises InvalidRequest: when the request for a certificate is none.
+        :raises Conflict: when a living host with another key bears that name.
         """
         deployment = self._core.tokens.deployment_of(request.token)
+        key = keys.requested_key(request.csr, request.nonce)
+        admission = Admission(self._core.conf)
 
         def work(writer: Writer) -> msg.JoinAnswer:
-            issued = identities.repeated(writer, request.host, request.nonce)
-            if issued is not None:
+            issued, groups = admission.admit(writer, request, key, source)
+            certified = admission.certify(writer, issued.id, request.host, key)
+            if groups is None:
                 row = writer.get(HOST, request.host)
                 groups = list(row.body["groups"]) if row else []
-            else:
-                groups = tokens.use(writer, request.token)
-                issued = identities.issue(writer, request.host, request.nonce)
             writer.put(HOST, request.host, _host_body(issued.id, groups, request.facts), owner=CORE)
             for service in set(request.services) & set(registry.services()):
                 self._core.liveness.observed(
@@ -70,11 +76,36 @@ class Membership:
                 deployment=deployment,
                 host=request.host,
                 groups=groups,
+                certified=certified,
             )
 
         answer = self._core.write(deployment, f"join {request.host}", work).value
         LOG.info("deployment=%s host=%s id=%s joined", deployment, answer.host, answer.id)
         return answer
+
+    def certify(self, who: Identity, csr: str) -> msg.Certified:
+        """Renew a host's certificate; its request is bound to its id.
+
+        :raises Conflict: when the request is by another key.
+        """
+        key = keys.requested_key(csr, who.id)
+
+        def work(writer: Writer) -> msg.Certified:
+            _present(writer, who)
+            return Admission(self._core.conf).certify(writer, who.id, who.host, key)
+
+        certified = self._core.write(who.deployment, who.host, work).value
+        LOG.info("deployment=%s host=%s id=%s certified anew", who.deployment, who.host, who.id)
+        return certified
+
+    def readmit(self, deployment: str, host: str, author: str, seconds: float) -> None:
+        """Let the next join of that name take the host's place with another key.
+
+        :raises NotFound: when there is no such host.
+        """
+        until = datetime.timedelta(seconds=seconds)
+        self._core.write(deployment, author, lambda writer: identities.readmit(writer, host, until))
+        LOG.info("deployment=%s host=%s author=%s may be replaced", deployment, host, author)
 
     def sync(self, who: Identity, since: int) -> Changes:
         """What changed after revision since."""

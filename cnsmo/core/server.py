@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A core process: answers on both topics, hints, and looks after health. All are equal."""
+"""A core process: answers on both topics, lets hosts join, hints, and looks after health.
+
+All are equal.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,9 @@ from cnsmo.core.context import Core
 from cnsmo.core.endpoints import AgentEndpoints, OperatorEndpoints
 from cnsmo.core.health import Health
 from cnsmo.core.hints import Hinter
+from cnsmo.core.join_server import JoinServer
+from cnsmo.core.membership import Membership
+from cnsmo.model.messages import JoinAnswer, JoinRequest
 from cnsmo.state import schema
 from cnsmo.state.engine import make_engine
 
@@ -30,13 +36,23 @@ class CoreServer:
         self._conf = conf
         self._engine = engine or make_engine(conf)
         self._servers: list[oslo_messaging.RPCServer] = []
+        self._join: JoinServer | None = None
+
+    @property
+    def join_port(self) -> int:
+        """The TCP port at which hosts join; 0 when this core lets nobody join."""
+        return self._join.port if self._join is not None else 0
 
     def start(self, health: bool = True) -> None:
-        """Begin to answer. health: also do the periodic work.
+        """Begin to answer. health: also do the periodic work, and let hosts join.
 
         :raises SchemaMismatch: when the database needs a migration.
+        :raises NotFound: when there is no certificate authority, and hosts shall join here.
         """
         schema.check(self._engine)
+        self._join = None
+        if health and self._conf.join.listen:
+            self._join = JoinServer(self._conf, self._take)
         agents = AgentClient(self._conf)
         self._hinter = Hinter(
             self._conf.core.hint_interval,
@@ -53,7 +69,12 @@ class CoreServer:
         self._serve(transport.listening(self._conf), events, events, Unwatched())
         if self._health is not None:
             self._health.start()
+        if self._join is not None:
+            self._join.start()
         LOG.info("core answers on %s and %s", transport.AGENTS_TOPIC, transport.OPERATORS_TOPIC)
+
+    def _take(self, request: JoinRequest, source: str) -> JoinAnswer:
+        return Membership(self.core).join(request, source)
 
     def _serve(
         self, bus: oslo_messaging.RPCTransport, exchange: str, topic: str, endpoint: object
@@ -73,6 +94,8 @@ class CoreServer:
     def stop(self) -> None:
         """Finish what was begun, and end."""
         with futures.ThreadPoolExecutor() as pool:
+            if self._join is not None:
+                pool.submit(self._join.stop)
             list(pool.map(transport.end, self._servers))
         self._servers.clear()
         if self._health is not None:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import datetime
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from cnsmo.manage import fresh, hosts
-from cnsmo.manage.cells import Age, Names, age
+from cnsmo.manage import durations, fresh, hosts
+from cnsmo.manage.cells import Age, Moment, Names, age
 from cnsmo.manage.command import Command, ListCommand, ShowCommand
-from cnsmo.model.errors import NotFound
+from cnsmo.model.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from cnsmo.bus.clients import OperatorClient
@@ -111,6 +113,8 @@ cnsmo-manage host show web1
             "Handshakes": hosts.Handshakes(hosts.Heard.by(host)),
             "Revision": hosts.revision(host),
             "Heartbeat": Age(hosts.last_heard(host)),
+            "Certificate": hosts.Certificate(host.certified_until, datetime.datetime.now(UTC)),
+            "May be replaced until": Moment(host.readmit_until),
             "Agents": Names(
                 [
                     f"{agent.service}: {agent.state}" + (f": {agent.reason}" * bool(agent.reason))
@@ -157,6 +161,48 @@ cnsmo-manage host remove web2 web3 --dry-run
         for host in dict.fromkeys(parsed_args.hosts):
             revision = client.host_remove(name, host)
             self.say(f"Host {host} removed in revision {revision}.")
+
+
+class Readmit(Command):
+    """Let a host that has a new key take its name's place: a VM that was made anew.
+
+    Whoever joins next under that name, with a valid token, is the host from then on; what knows
+    the old key is out. Without this, a join with another key is refused, so that a stolen token
+    cannot push a living host out.
+    """
+
+    in_deployment = True
+    writes = True
+    examples = """
+cnsmo-manage host readmit web1
+cnsmo-manage host readmit web1 --lifetime 10m
+"""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("host", metavar="HOST", help="its name")
+        parser.add_argument(
+            "--lifetime",
+            type=durations.seconds,
+            default=3600,
+            metavar="DURATION",
+            help="for how long, as 10m or 1h; default: 1h, at most 30d",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        name, client = self.deployment(parsed_args), self.session.client
+        if not 1 <= parsed_args.lifetime <= 30 * 86400:
+            raise InvalidRequest("--lifetime: from 1 second to 30 days")
+        find(client, name, parsed_args.host)
+        told = f"a new {parsed_args.host} take the old one's place"
+        if parsed_args.dry_run:
+            self.dry(f"let {told}, for {durations.words(parsed_args.lifetime)}")
+            return
+        client.host_readmit(name, parsed_args.host, parsed_args.lifetime)
+        self.say(
+            f"For {durations.words(parsed_args.lifetime)}, a join with a valid token lets {told}."
+        )
 
 
 def find(client: OperatorClient, deployment: str, name: str) -> HostStatus:

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from typing import TYPE_CHECKING, Any
 
-from cnsmo.manage.cells import Cell, age
+from cnsmo.manage.cells import NONE, Cell, Moment, age, local_time
 from cnsmo.manage.style import Style
 
 if TYPE_CHECKING:
@@ -52,6 +53,27 @@ class Addresses(Cell):
             return ", ".join(next(iter(self._value.values())))
         lines = [f"{name} {', '.join(given)}" for name, given in sorted(self._value.items())]
         return "\n".join(lines) or "-"
+
+
+class Certificate(Cell):
+    """Until when a host's certificate counts; for people also what to do when it does not."""
+
+    def __init__(self, until: datetime.datetime | None, now: datetime.datetime) -> None:
+        super().__init__(until)
+        self._now = now
+
+    def human_readable(self) -> str:
+        if self._value is None:
+            return NONE
+        if self._value > self._now:
+            return f"until {local_time(self._value)}"
+        return (
+            f"ended {age((self._now - self._value).total_seconds())} ago: the host was off for too "
+            "long, and returns with a fresh token ('cnsmo-manage token create')"
+        )
+
+    def machine_readable(self) -> Any:
+        return Moment(self._value).machine_readable()
 
 
 class States(Cell):

@@ -4,6 +4,7 @@
 Agents use the driver ``noop``, so that nothing here needs a network namespace.
 """
 
+import dataclasses
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ from cnsmo.model.messages import AgentStatus, EventMessage, Plan, TokenRequest
 from tests.beds import Vhost
 from tests.beds.process import ServerProcess, tail
 from tests.eventually import eventually
+from tests.joining import Door
 
 SHOP = "deployment: shop\nvpn:\n  backbone: {cidr: 10.66.0.0/16, driver: noop}\n"
 PLUGIN = Path(__file__).parents[1] / "sample_plugin"
@@ -110,15 +112,25 @@ class Agent(Program):
 class Fleet:
     """The processes of one test. ``operator`` and ``watch`` speak to them over the same broker."""
 
-    def __init__(self, directory: Path, vhost: Vhost, database: str, conf: cfg.ConfigOpts) -> None:
+    def __init__(
+        self, directory: Path, vhost: Vhost, database: str, conf: cfg.ConfigOpts, door: Door
+    ) -> None:
         self.directory = directory
         self.vhost = vhost
         self.database = database
+        self.door = door
         self.conf = conf
         self.settings: dict[str, Mapping[str, object]] = {
             "database": {"connection": database},
             "bus": {"url": vhost.transport_url},
             **BRISK,
+            "agent": {**BRISK["agent"], **dataclasses.asdict(door)},
+            "join": {
+                "listen": "127.0.0.1",
+                "port": conf.join.port,
+                "burst": 10000,
+                "ca_directory": conf.join.ca_directory,
+            },
         }
         """What all programs are configured with, by group."""
         self.env: dict[str, str] = {}
@@ -130,8 +142,10 @@ class Fleet:
             conf.set_override(name, value, RABBIT)
 
     def core(self, name: str = "core", **options: object) -> Program:
-        """A core process that answers."""
-        config = self._config(name, {"core": options})
+        """A core process that answers; the first one lets hosts join."""
+        first = not any(program.log.stem == "core" for program in self.programs)
+        door = {} if first or name == "core" else {"listen": ""}
+        config = self._config(name, {"core": options, "join": door})
         core = Program(
             "cnsmo.cmd.core",
             ["--config-file", str(config)],

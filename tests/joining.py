@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Joining as tests do it: what a host sends, and a core's door that agents find."""
+
+import dataclasses
+import datetime
+from collections.abc import Collection
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from oslo_config import cfg
+
+from cnsmo.model.host import HostFacts
+from cnsmo.model.messages import JoinRequest
+from cnsmo.trust import authority, keys
+
+
+@dataclasses.dataclass(frozen=True)
+class Door:
+    """Where a core lets hosts join; the fields are named as those of an agent's Settings."""
+
+    join_url: str
+    ca_fingerprint: str
+
+
+def make_authority(conf: cfg.ConfigOpts) -> str:
+    """Make the authority of ``[join] ca_directory``; returns its fingerprint."""
+    now = datetime.datetime.now(datetime.UTC)
+    return authority.create(Path(conf.join.ca_directory), now).fingerprint
+
+
+def open_door(conf: cfg.ConfigOpts, port: int) -> Door:
+    """Let cores that are started with this configuration take hosts in, at a port of loopback."""
+    conf.set_override("listen", "127.0.0.1", "join")
+    conf.set_override("port", port, "join")
+    return Door(f"https://127.0.0.1:{port}", make_authority(conf))
+
+
+def join_request(
+    token: str,
+    host: str,
+    *,
+    nonce: str = "",
+    key: ec.EllipticCurvePrivateKey | None = None,
+    services: Collection[str] = ("vpn",),
+    facts: HostFacts | None = None,
+) -> JoinRequest:
+    """What an agent sends; the nonce is its name's and the key a new one if left out."""
+    nonce = nonce or f"{host:0>32}"
+    return JoinRequest(
+        token=token,
+        host=host,
+        nonce=nonce,
+        csr=keys.request(key or keys.new_key(), nonce),
+        services=list(services),
+        facts=facts or HostFacts(),
+    )
