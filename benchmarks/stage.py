@@ -184,6 +184,7 @@ class Stage:
         self.config.write_text(
             f"[bus]\nurl = {self._url}\n"
             f"[database]\nconnection = sqlite:///{self.directory}/state.sqlite\n"
+            f"[secrets]\nkey_file = {self.directory}/secrets.json\n"
             f"[oslo_messaging_rabbit]\nrpc_conn_pool_size = {CONNECTIONS}\n" + self._config
         )
         self.core = self._child("core_process", str(self.config))

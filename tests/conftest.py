@@ -17,6 +17,7 @@ from cnsmo import conf as options
 from cnsmo.bus import transport
 from cnsmo.state import schema
 from cnsmo.state.engine import engine_for
+from cnsmo.state.vault import Vault
 from tests.beds.ports import PortLease
 from tests.joining import Door, open_door
 
@@ -63,7 +64,15 @@ def engine(sqlite_url: str) -> Iterator[sa.Engine]:
 
 
 @pytest.fixture
-def conf(sqlite_url: str, tmp_path: Path) -> Iterator[cfg.ConfigOpts]:
+def vault(tmp_path: Path) -> Vault:
+    """The key of this test's database."""
+    made = Vault(tmp_path / "secrets.json")
+    made.create()
+    return made
+
+
+@pytest.fixture
+def conf(sqlite_url: str, tmp_path: Path, vault: Vault) -> Iterator[cfg.ConfigOpts]:
     """The options, with the in-process bus and a database of this test's own."""
     options.register()
     made = options.CONF
@@ -73,11 +82,12 @@ def conf(sqlite_url: str, tmp_path: Path) -> Iterator[cfg.ConfigOpts]:
     made.set_override("token_file", str(tmp_path / "join.token"), "agent")
     made.set_override("listen", "", "join")
     made.set_override("ca_directory", str(tmp_path / "ca"), "join")
+    made.set_override("key_file", str(vault.path), "secrets")
     yield made
     transport.close()
     made.reset()
     made.clear_override("connection", "database")
-    for group in ("core", "agent", "host", "bus", "join"):
+    for group in ("core", "agent", "host", "bus", "join", "secrets"):
         for name in made[group]:
             made.clear_override(name, group)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import getpass
 import socket
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import oslo_messaging
@@ -17,6 +18,7 @@ from cnsmo.bus import transport
 from cnsmo.bus.envelope import opened
 from cnsmo.bus.knock import PATIENCE, knock
 from cnsmo.model import messages as msg
+from cnsmo.model.audit import AuditLine, AuditPage, AuditQuery
 from cnsmo.model.errors import CnsmoError, Unavailable
 from cnsmo.model.reading import read
 from cnsmo.model.resource import Changes, Row
@@ -154,9 +156,10 @@ class OperatorClient(_Client):
     * 1.1: rows, from which programs compile what agents compile.
     * 1.2: adjust, plan_delete; service_delete refuses what others need.
     * 1.3: host_readmit.
+    * 1.4: audit_list.
     """
 
-    VERSION = "1.3"
+    VERSION = "1.4"
 
     def __init__(self, conf: cfg.ConfigOpts, timeout: float = 30.0) -> None:
         who = f"{getpass.getuser()}@{socket.gethostname()}"
@@ -255,6 +258,18 @@ class OperatorClient(_Client):
     def renew(self, deployment: str, service: str, instance: str) -> int:
         """Ask all members of an instance for new keys; the revision that holds it."""
         return int(self._call("renew", deployment=deployment, service=service, instance=instance))
+
+    def audit_list(self, deployment: str, query: AuditQuery) -> Iterator[AuditLine]:
+        """Lines of a deployment's audit, the newest first; fetched page by page."""
+        left = query.limit
+        while left > 0:
+            asked = query.model_copy(update={"limit": left}).model_dump(mode="json")
+            page = _as(AuditPage, self._call("audit_list", deployment=deployment, query=asked))
+            yield from page.lines
+            left -= len(page.lines)
+            if not page.more or not page.lines:
+                return
+            query = query.model_copy(update={"below": page.lines[-1].number})
 
     def rows(self, deployment: str) -> Changes:
         """All live rows that desired state is compiled from: hosts, agents, instances, members."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from oslo_service import service
 
@@ -11,8 +12,9 @@ from cnsmo import conf
 from cnsmo.bus import transport
 from cnsmo.cmd import program
 from cnsmo.core.server import CoreServer
-from cnsmo.state import schema
+from cnsmo.state import schema, sealing
 from cnsmo.state.engine import make_engine
+from cnsmo.state.vault import Vault
 
 
 class CoreService(service.ServiceBase):  # type: ignore[misc]
@@ -45,6 +47,7 @@ def _work() -> int:
     engine = make_engine(conf.CONF)
     try:
         schema.check(engine)
+        sealing.check(engine, Vault(Path(conf.CONF.secrets.key_file)))
     finally:
         engine.dispose()
     service.launch(conf.CONF, CoreService(), restart_method="mutate").wait()

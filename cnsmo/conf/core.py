@@ -34,6 +34,13 @@ OPTS = [
         help="Seconds for which deleted rows are remembered; agents that were away for longer "
         "fetch a whole snapshot. Must exceed the quarantine of any VPN's addresses.",
     ),
+    cfg.IntOpt(
+        "audit_keep",
+        default=400 * 86400,
+        min=86400,
+        help="Seconds for which lines of the audit are kept, in whole days; a checkpoint stands "
+        "for older ones. So long is the audit of a deleted deployment kept, too.",
+    ),
 ]
 
 

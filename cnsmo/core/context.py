@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -13,19 +14,24 @@ from oslo_log import log
 
 from cnsmo.bus.events import Announcer
 from cnsmo.core.hints import Hinter
+from cnsmo.model.audit import Act, AuditLine
 from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import EventMessage
 from cnsmo.model.resource import AGENT, HOST, Row
 from cnsmo.services import registry
 from cnsmo.services.base import NetworkService
+from cnsmo.state.audit_trail import AuditTrail
 from cnsmo.state.identities import Identities
 from cnsmo.state.liveness import Liveness
 from cnsmo.state.store import Store, Written
 from cnsmo.state.tokens import Tokens
+from cnsmo.state.vault import Vault
 from cnsmo.state.writer import Writer
 
 LOG = log.getLogger(__name__)
 T = TypeVar("T")
+MAX_TOLD = 200
+"""Characters of what an event of the audit says of the things that were changed."""
 
 
 class Core:
@@ -35,10 +41,12 @@ class Core:
         self, conf: cfg.ConfigOpts, engine: sa.Engine, announcer: Announcer, hinter: Hinter
     ) -> None:
         self.conf = conf
-        self.store = Store(engine)
+        self.vault = Vault(Path(conf.secrets.key_file))
+        self.store = Store(engine, self.vault)
         self.tokens = Tokens(self.store)
         self.identities = Identities(self.store)
         self.liveness = Liveness(self.store)
+        self.trail = AuditTrail(engine, self.vault)
         self.announcer = announcer
         self.hinter = hinter
 
@@ -47,18 +55,26 @@ class Core:
         """An agent that was heard within this time is not down."""
         return datetime.timedelta(seconds=self.conf.core.down_after)
 
-    def write(self, deployment: str, author: str, work: Callable[[Writer], T]) -> Written[T]:
-        """Write, then tell the agents (a hint) and the world (an event for each row)."""
-        done = self.store.write(deployment, author, work)
+    def write(self, deployment: str, act: Act, work: Callable[[Writer], T]) -> Written[T]:
+        """Write, then tell the agents (a hint) and the world (an event for each row, one of the
+        audit).
+        """
+        done = self.store.write(deployment, act.author, work, act)
         if done.rows:
             LOG.info(
                 "deployment=%s revision=%d author=%s rows=%d",
-                deployment, done.revision, author, len(done.rows),
+                deployment, done.revision, act.author, len(done.rows),
             )  # fmt: skip
             self.hinter.notify(deployment, done.revision, lazy=not self._moves(deployment, done))
             for row in done.rows:
                 self.announcer.send(event_of(deployment, row))
+        self.audited(deployment, done.lines)
         return done
+
+    def audited(self, deployment: str, lines: Sequence[AuditLine]) -> None:
+        """Tell the world, once, of lines that a write added to the audit."""
+        if lines:
+            self.announcer.send(audit_event(deployment, lines))
 
     def _moves(self, deployment: str, done: Written[T]) -> bool:
         """Whether hosts have to do something about what was written, and soon.
@@ -114,4 +130,19 @@ def event_of(deployment: str, row: Row) -> EventMessage:
         service=service,
         message=message,
         at=row.updated_at,
+    )
+
+
+def audit_event(deployment: str, lines: Sequence[AuditLine]) -> EventMessage:
+    """The event ``audit.ACTION`` of what one write added to the audit; it tells the new end."""
+    last = lines[-1]
+    where = f" from {last.source}" * bool(last.source)
+    things = ", ".join(dict.fromkeys(f"{line.kind} {line.name}".strip() for line in lines))
+    return EventMessage(
+        type=f"audit.{last.action.replace(' ', '-')}",
+        deployment=deployment,
+        revision=last.revision,
+        host=last.host,
+        message=f"{last.who}{where}: {things[:MAX_TOLD]}; line {last.number}, head {last.hash}",
+        at=last.at,
     )

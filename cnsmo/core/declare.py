@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from cnsmo.core import specs
 from cnsmo.core.context import Core
+from cnsmo.model.audit import Act
 from cnsmo.model.document import Document, invalid, parse
 from cnsmo.model.errors import CnsmoError, Conflict, InvalidRequest, NotFound
 from cnsmo.model.messages import Effect, Plan, Problem, RowChange
@@ -51,7 +52,7 @@ class Declare:
         plan, after = _plan(document, view)
         return plan.model_copy(update={"effects": _effects(view, after, plan)})
 
-    def apply(self, text: str, author: str, base_revision: int | None) -> Plan:
+    def apply(self, text: str, act: Act, base_revision: int | None) -> Plan:
         """Apply a document in one write; what it comes to, plan() has said.
 
         :raises InvalidDocument: as plan().
@@ -73,10 +74,10 @@ class Declare:
                     writer.put(change.kind, change.name, change.after or {}, OPERATOR)
             return plan
 
-        done = self._core.write(document.deployment, author, work)
+        done = self._core.write(document.deployment, act, work)
         return done.value.model_copy(update={"revision": done.revision})
 
-    def delete(self, deployment: str, service: str, instance: str, author: str) -> int:
+    def delete(self, deployment: str, service: str, instance: str, act: Act) -> int:
         """Remove one declared instance.
 
         :return: the revision that holds it.
@@ -90,7 +91,7 @@ class Declare:
             _plan_delete(writer.view(kinds(), granted), service, instance)
             _remove(writer, service, instance)
 
-        return self._core.write(deployment, author, work).revision
+        return self._core.write(deployment, act, work).revision
 
     def plan_delete(self, deployment: str, service: str, instance: str) -> Plan:
         """What removing one declared instance comes to; nothing is written.
@@ -103,7 +104,7 @@ class Declare:
         plan, after = _plan_delete(view, service, instance)
         return plan.model_copy(update={"effects": _effects(view, after, plan)})
 
-    def renew(self, deployment: str, service: str, instance: str, author: str) -> int:
+    def renew(self, deployment: str, service: str, instance: str, act: Act) -> int:
         """Ask all members of an instance for new keys: a counter that drivers compare.
 
         :return: the revision that holds it.
@@ -118,11 +119,11 @@ class Declare:
             generation = int(row.body["generation"]) + 1 if row else 1
             writer.put(renewal_kind(service), instance, {"generation": generation}, OPERATOR)
 
-        return self._core.write(deployment, author, work).revision
+        return self._core.write(deployment, act, work).revision
 
     def adjust(
         self, deployment: str, service: str, instance: str, host: str, body: dict[str, Any],
-        author: str,
+        act: Act,
     ) -> int:  # fmt: skip
         """Say something of one host in an instance, in place of what was said before.
 
@@ -151,7 +152,7 @@ class Declare:
             else:
                 writer.delete(kind, name)
 
-        return self._core.write(deployment, author, work).revision
+        return self._core.write(deployment, act, work).revision
 
     def export(self, deployment: str) -> str:
         """The document that is in force, without what equals a default."""

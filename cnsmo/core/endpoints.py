@@ -6,6 +6,7 @@ Every method of AgentEndpoints takes who calls from the proven secret in the con
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import oslo_messaging
@@ -16,14 +17,18 @@ from cnsmo.core.declare import Declare
 from cnsmo.core.inspect import Inspect
 from cnsmo.core.membership import Membership
 from cnsmo.model import messages as msg
+from cnsmo.model.audit import Act, AuditPage, AuditQuery
 from cnsmo.model.errors import Conflict, Denied, InvalidRequest
 from cnsmo.model.host import HostFacts
 from cnsmo.model.names import check_label
 from cnsmo.model.resource import OPERATOR, Changes, Row
+from cnsmo.state import tokens
 from cnsmo.state.identities import Identity
 
 Context = dict[str, Any]
 MAX_READMIT = 30 * 86400
+MAX_AUTHOR = 190
+"""Characters of the name that a program tells of its operator."""
 
 
 class AgentEndpoints:
@@ -86,7 +91,7 @@ class AgentEndpoints:
 class OperatorEndpoints:
     """Version history: see bus.clients.OperatorClient."""
 
-    target = oslo_messaging.Target(version="1.3")
+    target = oslo_messaging.Target(version="1.4")
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -101,7 +106,8 @@ class OperatorEndpoints:
             check_label(name)
         except ValueError as exc:
             raise InvalidRequest(str(exc)) from exc
-        self._core.store.create(name)
+        done = self._core.store.create(name, _act(ctxt, "deployment create"))
+        self._core.audited(name, done.lines)
         return self._inspect.deployment(name)
 
     @answers
@@ -124,7 +130,8 @@ class OperatorEndpoints:
                 f"{', ...' if len(hosts) > 5 else ''}), which would be left with their services "
                 "running: remove them first ('cnsmo-manage host remove')"
             )
-        self._core.store.delete(name)
+        done = self._core.store.delete(name, _act(ctxt, "deployment delete"))
+        self._core.audited(name, done.lines)
 
     @answers
     def deployment_export(self, ctxt: Context, name: str) -> str:
@@ -136,7 +143,10 @@ class OperatorEndpoints:
         self, ctxt: Context, deployment: str, request: dict[str, Any]
     ) -> msg.TokenStatus:
         """Make a join token."""
-        return self._core.tokens.create(deployment, msg.TokenRequest.model_validate(request))
+        wanted = msg.TokenRequest.model_validate(request)
+        act = _act(ctxt, "token create")
+        work = functools.partial(tokens.create, request=wanted)
+        return self._core.write(deployment, act, work).value
 
     @answers
     def token_list(self, ctxt: Context, deployment: str) -> list[msg.TokenStatus]:
@@ -146,7 +156,8 @@ class OperatorEndpoints:
     @answers
     def token_revoke(self, ctxt: Context, deployment: str, ident: str) -> None:
         """Make a token worthless."""
-        self._core.tokens.revoke(deployment, ident)
+        act = _act(ctxt, "token revoke")
+        self._core.write(deployment, act, functools.partial(tokens.revoke, ident=ident))
 
     @answers
     def plan(self, ctxt: Context, document: str) -> msg.Plan:
@@ -156,7 +167,7 @@ class OperatorEndpoints:
     @answers
     def apply(self, ctxt: Context, document: str, base_revision: int | None) -> msg.Plan:
         """See Declare.apply."""
-        return self._declare.apply(document, _author(ctxt), base_revision)
+        return self._declare.apply(document, _act(ctxt, "apply"), base_revision)
 
     @answers
     def host_list(self, ctxt: Context, deployment: str) -> list[msg.HostStatus]:
@@ -166,14 +177,14 @@ class OperatorEndpoints:
     @answers
     def host_remove(self, ctxt: Context, deployment: str, host: str) -> int:
         """See Membership.remove."""
-        return self._membership.remove(deployment, host, _author(ctxt))
+        return self._membership.remove(deployment, host, _act(ctxt, "host remove"))
 
     @answers
     def host_readmit(self, ctxt: Context, deployment: str, host: str, seconds: int) -> None:
         """See Membership.readmit."""
         if type(seconds) is not int or not 1 <= seconds <= MAX_READMIT:
             raise InvalidRequest(f"seconds: from 1 to {MAX_READMIT}")
-        self._membership.readmit(deployment, host, _author(ctxt), seconds)
+        self._membership.readmit(deployment, host, _act(ctxt, "host readmit"), seconds)
 
     @answers
     def service_list(self, ctxt: Context, deployment: str) -> list[Row]:
@@ -190,7 +201,7 @@ class OperatorEndpoints:
     @answers
     def service_delete(self, ctxt: Context, deployment: str, service: str, instance: str) -> int:
         """See Declare.delete."""
-        return self._declare.delete(deployment, service, instance, _author(ctxt))
+        return self._declare.delete(deployment, service, instance, _act(ctxt, "service delete"))
 
     @answers
     def plan_delete(self, ctxt: Context, deployment: str, service: str, instance: str) -> msg.Plan:
@@ -200,7 +211,7 @@ class OperatorEndpoints:
     @answers
     def renew(self, ctxt: Context, deployment: str, service: str, instance: str) -> int:
         """See Declare.renew."""
-        return self._declare.renew(deployment, service, instance, _author(ctxt))
+        return self._declare.renew(deployment, service, instance, _act(ctxt, "renew"))
 
     @answers
     def adjust(
@@ -208,7 +219,7 @@ class OperatorEndpoints:
         body: dict[str, Any],
     ) -> int:  # fmt: skip
         """See Declare.adjust."""
-        return self._declare.adjust(deployment, service, instance, host, body, _author(ctxt))
+        return self._declare.adjust(deployment, service, instance, host, body, _act(ctxt, "adjust"))
 
     @answers
     def rows(self, ctxt: Context, deployment: str) -> Changes:
@@ -216,10 +227,15 @@ class OperatorEndpoints:
         return self._inspect.rows(deployment)
 
     @answers
+    def audit_list(self, ctxt: Context, deployment: str, query: dict[str, Any]) -> AuditPage:
+        """See AuditTrail.page."""
+        return self._core.trail.page(deployment, AuditQuery.model_validate(query))
+
+    @answers
     def look(self, ctxt: Context, deployment: str) -> None:
         """Ask all agents for fresh observations."""
         self._inspect.look(deployment)
 
 
-def _author(ctxt: Context) -> str:
-    return str(ctxt.get("author", ""))[:190] or OPERATOR
+def _act(ctxt: Context, action: str) -> Act:
+    return Act.of_operator(str(ctxt.get("author", ""))[:MAX_AUTHOR] or OPERATOR, action)

@@ -15,7 +15,7 @@ from cnsmo.core.membership import transition
 from cnsmo.model.errors import CnsmoError, NotFound
 from cnsmo.model.lifecycle import GONE, State
 from cnsmo.model.resource import AGENT, CORE, joined
-from cnsmo.state import liveness
+from cnsmo.state import audit, liveness
 from cnsmo.state.writer import Writer
 
 LOG = log.getLogger(__name__)
@@ -51,9 +51,13 @@ class Health:
                 with contextlib.suppress(NotFound):  # the deployment was deleted meanwhile
                     self._mark_down(deployment, host, service)
         keep = datetime.timedelta(seconds=self._core.conf.core.purge_after)
+        keep_audit = datetime.timedelta(seconds=self._core.conf.core.audit_keep)
         for found in self._core.store.deployments():
             with contextlib.suppress(NotFound):
                 self._core.store.purge(found.name, keep)
+                self._core.store.purge_audit(found.name, keep_audit)
+        for told in self._core.store.purge_ended(keep_audit):
+            LOG.info("the audit of a deleted deployment is forgotten: %s", told)
 
     def _mark_down(self, deployment: str, host: str, service: str) -> None:
         def work(writer: Writer) -> None:
@@ -65,7 +69,7 @@ class Health:
                 reason = f"no heartbeat for {seconds:g} s; the data plane may well be working"
                 transition(writer, host, service, State.DOWN, reason, CORE)
 
-        self._core.write(deployment, "core", work)
+        self._core.write(deployment, audit.CORE.by("health"), work)
 
     def _run(self) -> None:
         while not self._stop.wait(self._core.conf.core.health_interval):

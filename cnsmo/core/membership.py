@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from cnsmo.core.admission import Admission
 from cnsmo.core.context import Core
 from cnsmo.model import messages as msg
+from cnsmo.model.audit import Act, Role
 from cnsmo.model.errors import InvalidRequest, NotAdmitted, NotFound, Removed
 from cnsmo.model.host import HostFacts
 from cnsmo.model.lifecycle import WORKING, State, may_follow
@@ -79,7 +80,8 @@ class Membership:
                 certified=certified,
             )
 
-        answer = self._core.write(deployment, f"join {request.host}", work).value
+        act = Act(Role.HOST, request.host, source, "join")
+        answer = self._core.write(deployment, act, work).value
         LOG.info("deployment=%s host=%s id=%s joined", deployment, answer.host, answer.id)
         return answer
 
@@ -94,18 +96,18 @@ class Membership:
             _present(writer, who)
             return Admission(self._core.conf).certify(writer, who.id, who.host, key)
 
-        certified = self._core.write(who.deployment, who.host, work).value
+        certified = self._core.write(who.deployment, _act(who, "certify"), work).value
         LOG.info("deployment=%s host=%s id=%s certified anew", who.deployment, who.host, who.id)
         return certified
 
-    def readmit(self, deployment: str, host: str, author: str, seconds: float) -> None:
+    def readmit(self, deployment: str, host: str, act: Act, seconds: float) -> None:
         """Let the next join of that name take the host's place with another key.
 
         :raises NotFound: when there is no such host.
         """
         until = datetime.timedelta(seconds=seconds)
-        self._core.write(deployment, author, lambda writer: identities.readmit(writer, host, until))
-        LOG.info("deployment=%s host=%s author=%s may be replaced", deployment, host, author)
+        self._core.write(deployment, act, lambda writer: identities.readmit(writer, host, until))
+        LOG.info("deployment=%s host=%s author=%s may be replaced", deployment, host, act.author)
 
     def sync(self, who: Identity, since: int) -> Changes:
         """What changed after revision since."""
@@ -121,7 +123,7 @@ class Membership:
             body = _host_body(who.id, row.body["groups"], facts)
             writer.put(HOST, who.host, body, owner=CORE)
 
-        self._core.write(who.deployment, who.host, work)
+        self._core.write(who.deployment, _act(who, "facts"), work)
 
     def announce(self, who: Identity, announcement: msg.Announcement) -> int:
         """Admit a host to an instance of a service, or take its new announcement.
@@ -155,7 +157,7 @@ class Membership:
                 raise NotAdmitted(str(exc)) from exc
             writer.put(kind, joined(announcement.instance, who.host), body, owner=who.id)
 
-        return self._core.write(who.deployment, who.host, work).revision
+        return self._core.write(who.deployment, _act(who, "announce"), work).revision
 
     def withdraw(self, who: Identity, service: str, instance: str) -> None:
         """Take a host's announcement back."""
@@ -166,7 +168,7 @@ class Membership:
             if row is not None and row.owner == who.id:
                 writer.delete(kind, row.name)
 
-        self._core.write(who.deployment, who.host, work)
+        self._core.write(who.deployment, _act(who, "withdraw"), work)
 
     def report(self, who: Identity, report: msg.AgentReport) -> None:
         """Note where an agent stands; a transition is a row and an event.
@@ -196,7 +198,7 @@ class Membership:
             )
             transition(writer, who.host, report.service, report.state, report.reason, who.id)
 
-        self._core.write(who.deployment, who.host, work)
+        self._core.write(who.deployment, _act(who, "report"), work)
 
     def heartbeat(self, who: Identity, beat: msg.Heartbeat) -> msg.HeartbeatAnswer:
         """Note a sign of life; tell the agent what it may have missed."""
@@ -222,9 +224,9 @@ class Membership:
 
     def leave(self, who: Identity) -> None:
         """A host leaves by itself."""
-        self.remove(who.deployment, who.host, author=who.host, who=who)
+        self.remove(who.deployment, who.host, _act(who, "leave"), who=who)
 
-    def remove(self, deployment: str, host: str, author: str, who: Identity | None = None) -> int:
+    def remove(self, deployment: str, host: str, act: Act, who: Identity | None = None) -> int:
         """Remove a host: its secret, its rows, its place in every service.
 
         who: the host itself, where it asks.
@@ -252,7 +254,7 @@ class Membership:
             liveness.forget(writer, host)
             return str(row.body["id"])
 
-        done = self._core.write(deployment, author, work)
+        done = self._core.write(deployment, act, work)
         self._core.hinter.part(done.value, done.revision)
         return done.revision
 
@@ -281,6 +283,11 @@ def _present(writer: Writer, who: Identity) -> Row:
     if row is None or row.body["id"] != who.id:
         raise Removed(f"host {who.host!r} was removed from its deployment")
     return row
+
+
+def _act(who: Identity, action: str) -> Act:
+    """What a host does: over the bus, whose broker hides addresses, it comes from its id."""
+    return Act(Role.HOST, who.host, who.id, action)
 
 
 def _host_body(ident: str, groups: list[str], facts: HostFacts) -> dict[str, Any]:

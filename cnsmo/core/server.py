@@ -7,6 +7,7 @@ All are equal.
 from __future__ import annotations
 
 from concurrent import futures
+from pathlib import Path
 
 import oslo_messaging
 import sqlalchemy as sa
@@ -23,8 +24,9 @@ from cnsmo.core.hints import Hinter
 from cnsmo.core.join_server import JoinServer
 from cnsmo.core.membership import Membership
 from cnsmo.model.messages import JoinAnswer, JoinRequest
-from cnsmo.state import schema
+from cnsmo.state import schema, sealing
 from cnsmo.state.engine import make_engine
+from cnsmo.state.vault import Vault
 
 LOG = log.getLogger(__name__)
 
@@ -47,9 +49,12 @@ class CoreServer:
         """Begin to answer. health: also do the periodic work, and let hosts join.
 
         :raises SchemaMismatch: when the database needs a migration.
-        :raises NotFound: when there is no certificate authority, and hosts shall join here.
+        :raises NotFound: when there is no key for the database's secrets; or no certificate
+            authority, and hosts shall join here.
+        :raises InvalidRequest: when that key is not the one that the database is sealed with.
         """
         schema.check(self._engine)
+        sealing.check(self._engine, Vault(Path(self._conf.secrets.key_file)))
         self._join = None
         if health and self._conf.join.listen:
             self._join = JoinServer(self._conf, self._take)

@@ -32,6 +32,7 @@ from cnsmo.model.messages import TokenRequest
 from cnsmo.services import registry
 from cnsmo.state import schema
 from cnsmo.state.engine import make_engine
+from cnsmo.state.vault import Vault
 from cnsmo.trust import authority
 from cnsmo.trust.authority import Authority
 
@@ -63,6 +64,7 @@ class Hub:
         """Work until told to stop; ready is called when commands are answered."""
         engine = make_engine(self._conf)
         schema.upgrade(engine)
+        _key(Vault(Path(self._conf.secrets.key_file)))
         core = CoreServer(self._conf, engine)
         fingerprint = _authority(Path(self._conf.join.ca_directory)).fingerprint
         core.start()
@@ -193,10 +195,17 @@ def configure(conf: cfg.ConfigOpts, directory: Path) -> None:
     conf.set_override("listen", "127.0.0.1", "join")
     conf.set_override("port", 0, "join")
     conf.set_override("ca_directory", str(store / "ca"), "join")
+    conf.set_override("key_file", str(store / "secrets.json"), "secrets")
     for bound in ("burst", "connections_per_source"):  # all VMs come from one address
         conf.set_override(bound, 1000, "join")
     conf.set_override("down_after", 10.0, "core")
     conf.set_override("health_interval", 1.0, "core")
+
+
+def _key(vault: Vault) -> None:
+    """The key of the lab's database; made with the lab's first hub."""
+    if not vault.path.exists():
+        vault.create()
 
 
 def _authority(directory: Path) -> Authority:

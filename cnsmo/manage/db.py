@@ -14,7 +14,9 @@ from cnsmo.model.errors import InvalidRequest
 class Upgrade(Command):
     """Bring the database to the schema of this release; make it if it is not there.
 
-    Safe to repeat. Stop no core for it unless the release notes say so.
+    With a new database comes the key that its secrets are sealed with ([secrets] key_file): back it
+    up apart from the database, and give it to all cores. Safe to repeat. Stop no core for it unless
+    the release notes say so.
     """
 
     writes = True
@@ -24,12 +26,13 @@ cnsmo-manage db upgrade --dry-run    # from which version to which
 """
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        from cnsmo.state import schema
+        from cnsmo.state import schema, sealing
 
         path, newest = self.session.database_file(), schema.newest()
         fresh = path is not None and not path.exists()
         before = None if fresh else schema.current(self.session.engine())
         if before == newest:
+            sealing.check(self.session.engine(), self.session.vault())
             self.say(f"The database has schema {newest} already.")
             return
         if parsed_args.dry_run:
@@ -46,6 +49,17 @@ cnsmo-manage db upgrade --dry-run    # from which version to which
                 ) from exc
         schema.upgrade(self.session.engine())
         self.say(f"The database went from schema {before or '(none)'} to {newest}.")
+        self._seal(before)
+
+    def _seal(self, before: str | None) -> None:
+        """Seal it; with a key that is made, if the database comes from before there were keys."""
+        from cnsmo.state import sealing
+
+        vault = self.session.vault()
+        if (before is None or before < sealing.SCHEMA) and not vault.path.exists():
+            vault.create()
+            self.say(f"The key of its secrets is in {vault.path}: back it up.")
+        sealing.check(self.session.engine(), vault)
 
 
 class Version(ShowCommand):
@@ -108,7 +122,7 @@ cnsmo-manage db purge -d shop --older-than 7d --dry-run
         self.session.require_database()
         engine = self.session.engine()
         schema.check(engine)
-        store = Store(engine)
+        store = Store(engine, self.session.vault())
         seconds = parsed_args.older_than
         if seconds is None:
             seconds = self.session.conf.core.purge_after

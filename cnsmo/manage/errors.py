@@ -17,6 +17,7 @@ EXIT_CODES = {
     8: "the database needs 'cnsmo-manage db upgrade'",
     9: "what was waited for did not happen: some host is in error, or time ran out",
     10: "this host was removed from its deployment (cnsmo-agent)",
+    11: "the audit was changed by others than cores",
     130: "interrupted (Ctrl-C)",
     141: "the reader of the output went away",
 }
@@ -29,3 +30,10 @@ class NotInForce(CnsmoError):
 
     code = "not-in-force"
     exit_code = 9
+
+
+class Tampered(CnsmoError):
+    """The audit is not as cores wrote it."""
+
+    code = "tampered"
+    exit_code = 11

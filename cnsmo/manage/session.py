@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from cnsmo.bus.clients import OperatorClient
     from cnsmo.bus.events import Watch
+    from cnsmo.state.vault import Vault
 
 _CONFIGURING = threading.Lock()
 
@@ -101,6 +102,12 @@ class Session:
         engine = make_engine(self.conf)
         self._closing.callback(engine.dispose)
         return engine
+
+    def vault(self) -> Vault:
+        """The key that the database's secrets are sealed with; nothing is read yet."""
+        from cnsmo.state.vault import Vault
+
+        return Vault(Path(self.conf.secrets.key_file))
 
     def database_file(self) -> Path | None:
         """The file of an SQLite database; None for other databases, and for one in memory."""

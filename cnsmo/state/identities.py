@@ -6,9 +6,11 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hmac
+from typing import Any
 
 import sqlalchemy as sa
 
+from cnsmo.model.audit import Change
 from cnsmo.model.errors import Conflict, Denied, Lapsed, NotFound, Removed
 from cnsmo.state.engine import aware, transaction, utc_now
 from cnsmo.state.secrets import derived, digest, matches, new_id
@@ -64,8 +66,13 @@ class Identities:
         )
         with transaction(self._store.engine) as connection:
             record = connection.execute(query).one_or_none()
-        proven = matches(secret, record.secret_hash if record else digest(""))
-        if not proven or record is None:
+        vault = self._store.vault
+        stored = (
+            vault.digest(purpose(ident), record.secret_hash)
+            if record
+            else vault.digest("", vault.decoy())
+        )
+        if not matches(secret, stored) or record is None:
             raise Denied()
         if record.revoked_at is not None:
             raise Removed(f"host {record.host!r} was removed from its deployment")
@@ -101,7 +108,7 @@ def admit(writer: Writer, host: str, nonce: str, key: str) -> Issued | None:
     nonce, so that tries that overtake each other all agree. key: the digest of the host's key.
     """
     record = _living(writer, host)
-    if record is None or not matches(nonce, record.nonce_hash) or not _same_key(record, key):
+    if record is None or not _same_nonce(writer, record, nonce) or not _same_key(record, key):
         return None
     if record.expires_at is not None and record.expires_at <= writer.now:
         return None
@@ -132,8 +139,9 @@ def issue(writer: Writer, host: str, nonce: str, key: str) -> Issued:
     secret = derived(nonce, record.id)
     _set(
         writer, record.id,
-        secret_hash=digest(secret), nonce_hash=digest(nonce), key_hash=key, readmit_until=None,
+        **_sealed(writer, record.id, secret, nonce), key_hash=key, readmit_until=None,
     )  # fmt: skip
+    writer.note(_told(record.id, host, {"key": record.key_hash}, {"key": key}))
     return Issued(record.id, secret, repeated=False)
 
 
@@ -149,8 +157,15 @@ def certify(writer: Writer, ident: str, key: str, until: datetime.datetime) -> N
             f"host {record.host!r} has another key: 'cnsmo-manage host readmit {record.host}' lets "
             "it join with a new one"
         )
-    _set(
-        writer, ident, key_hash=key, expires_at=until.astimezone(datetime.UTC).replace(tzinfo=None)
+    ends = until.astimezone(datetime.UTC).replace(tzinfo=None)
+    _set(writer, ident, key_hash=key, expires_at=ends)
+    writer.note(
+        _told(
+            ident,
+            record.host,
+            {"key": record.key_hash, "certified_until": _moment(record.expires_at)},
+            {"key": key, "certified_until": _moment(ends)},
+        )
     )
 
 
@@ -165,7 +180,10 @@ def readmit(writer: Writer, host: str, until: datetime.timedelta) -> None:
             f"deployment {writer.deployment!r} has no host {host!r}; "
             "'cnsmo-manage host list' shows all"
         )
-    _set(writer, str(record.id), readmit_until=writer.now + until)
+    ends = writer.now + until
+    _set(writer, str(record.id), readmit_until=ends)
+    before = {"readmit_until": _moment(record.readmit_until)}
+    writer.note(_told(str(record.id), host, before, {"readmit_until": _moment(ends)}))
 
 
 def lapsed(host: str, until: datetime.datetime) -> str:
@@ -181,16 +199,12 @@ def revoke(writer: Writer, host: str) -> bool:
 
     :return: whether there was such a host.
     """
-    done = writer.connection.execute(
-        sa.update(IDENTITIES)
-        .where(
-            IDENTITIES.c.deployment_id == writer.deployment_id,
-            IDENTITIES.c.host == host,
-            IDENTITIES.c.revoked_at.is_(None),
-        )
-        .values(revoked_at=writer.now)
-    )
-    return bool(done.rowcount)
+    record = _living(writer, host)
+    if record is None:
+        return False
+    _set(writer, str(record.id), revoked_at=writer.now)
+    writer.note(_told(str(record.id), host, {"key": record.key_hash}, None))
+    return True
 
 
 def _new(writer: Writer, host: str, nonce: str, key: str) -> Issued:
@@ -202,12 +216,12 @@ def _new(writer: Writer, host: str, nonce: str, key: str) -> Issued:
             id=ident,
             deployment_id=writer.deployment_id,
             host=host,
-            secret_hash=digest(secret),
-            nonce_hash=digest(nonce),
             joined_at=writer.now,
             key_hash=key,
+            **_sealed(writer, ident, secret, nonce),
         )
     )
+    writer.note(_told(ident, host, None, {"key": key}))
     return Issued(ident, secret, repeated=False)
 
 
@@ -224,6 +238,39 @@ def _refuse_revoked(writer: Writer, key: str) -> None:
             f"this key was revoked when host {host!r} was removed: run 'cnsmo-agent --teardown', "
             "which forgets it, and join anew"
         )
+
+
+def _same_nonce(writer: Writer, record: sa.Row[tuple[object, ...]], nonce: str) -> bool:
+    stored = writer.vault.digest(nonce_purpose(str(record.id)), str(record.nonce_hash))
+    return matches(nonce, stored)
+
+
+def _sealed(writer: Writer, ident: str, secret: str, nonce: str) -> dict[str, str]:
+    """What the table holds of them."""
+    return {
+        "secret_hash": writer.vault.seal(purpose(ident), digest(secret)),
+        "nonce_hash": writer.vault.seal(nonce_purpose(ident), digest(nonce)),
+    }
+
+
+def purpose(ident: str) -> str:
+    """What the sealed digest of an identity's secret is for."""
+    return f"identity {ident} secret"
+
+
+def nonce_purpose(ident: str) -> str:
+    """What the sealed digest of its join's nonce is for."""
+    return f"identity {ident} nonce"
+
+
+def _told(
+    ident: str, host: str, before: dict[str, Any] | None, after: dict[str, Any] | None
+) -> Change:
+    return Change("identity", ident, before, after, host)
+
+
+def _moment(when: datetime.datetime | None) -> str | None:
+    return None if when is None else aware(when).isoformat()
 
 
 def _same_key(record: sa.Row[tuple[object, ...]], key: str) -> bool:

@@ -22,10 +22,14 @@ import sqlalchemy as sa
 from oslo_db import api as db_api
 from oslo_db import exception as db_exc
 
+from cnsmo.model.audit import Act, AuditLine, Change, Role
 from cnsmo.model.errors import Conflict, NotFound
 from cnsmo.model.resource import Changes, Row, View
+from cnsmo.state import audit
+from cnsmo.state.audit import Chain
 from cnsmo.state.engine import aware, transaction, utc_now
-from cnsmo.state.tables import DEPLOYMENTS, RESOURCES
+from cnsmo.state.tables import AUDIT_CHAINS, DEPLOYMENTS, RESOURCES
+from cnsmo.state.vault import Vault
 from cnsmo.state.writer import Writer, to_row
 
 T = TypeVar("T")
@@ -46,47 +50,60 @@ class Deployment:
 
 @dataclasses.dataclass(frozen=True)
 class Written(Generic[T]):
-    """What a write left behind. ``replaced``: what was there before, by kind and name."""
+    """What a write left behind. ``replaced``: what was there before, by kind and name; ``lines``:
+    of the audit.
+    """
 
     value: T
     revision: int
     rows: list[Row]
     replaced: Mapping[tuple[str, str], Row]
+    lines: list[AuditLine]
 
 
 class Store:
     """Deployments and their revisioned rows, in any database that oslo.db speaks."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, vault: Vault) -> None:
         self.engine = engine
+        self.vault = vault
         sqlite = engine.dialect.name == "sqlite"
         self._turn = threading.Lock() if sqlite else contextlib.nullcontext()
 
-    def create(self, name: str) -> Deployment:
+    def create(self, name: str, act: Act | None = None) -> Written[None]:
         """Make an empty deployment at revision 0.
 
         :raises Conflict: when there is one of that name.
         """
         try:
-            with transaction(self.engine) as connection:
+            with self._turn, transaction(self.engine) as connection:
+                chain = Chain.new()
                 connection.execute(
                     sa.insert(DEPLOYMENTS).values(
-                        name=name, revision=0, purged=0, created_at=utc_now()
+                        name=name, revision=0, purged=0, created_at=utc_now(), chain=chain.id
                     )
                 )
+                audit.start(connection, name, chain)
+                writer = self._lock(connection, name, "", act)
+                writer.note(Change("deployment", name, None, {"name": name}))
+                revision = writer.flush()
         except db_exc.DBDuplicateEntry as exc:
             raise Conflict(f"a deployment {name!r} exists already") from exc
-        return self.deployment(name)
+        return Written(None, revision, [], {}, writer.lines)
 
-    def delete(self, name: str) -> None:
-        """Forget a deployment with all that belongs to it.
+    def delete(self, name: str, act: Act | None = None) -> Written[None]:
+        """Forget a deployment with all that belongs to it; its audit stays for a while.
 
         :raises NotFound: when there is none of that name.
         """
-        with transaction(self.engine) as connection:
-            done = connection.execute(sa.delete(DEPLOYMENTS).where(DEPLOYMENTS.c.name == name))
-        if not done.rowcount:
-            raise _unknown(name)
+        with self._turn, transaction(self.engine) as connection:
+            writer = self._lock(connection, name, "", act)
+            told = {"name": name, "revision": writer.base_revision}
+            writer.note(Change("deployment", name, told, None))
+            revision = writer.flush()
+            audit.finish(connection, writer.chain, writer.now)
+            connection.execute(sa.delete(DEPLOYMENTS).where(DEPLOYMENTS.c.name == name))
+        return Written(None, revision, [], {}, writer.lines)
 
     def deployments(self) -> list[Deployment]:
         """All deployments, by name."""
@@ -182,11 +199,14 @@ class Store:
         rows = [row for row in changes.rows if kinds is None or row.kind in kinds]
         return View(name, changes.head, rows, now=aware(utc_now()), granted=granted)
 
-    def write(self, name: str, author: str, work: Callable[[Writer], T]) -> Written[T]:
+    def write(
+        self, name: str, author: str, work: Callable[[Writer], T], act: Act | None = None
+    ) -> Written[T]:
         """Run ``work`` inside one write; all that it changes gets one new revision, or nothing.
 
-        ``work`` may run several times (the database chose it as a deadlock's victim); what it
-        raises rolls everything back.
+        act: what the audit says of who does it; left out: the core, in the author's name. ``work``
+        may run several times (the database chose it as a deadlock's victim); what it raises rolls
+        everything back.
 
         :raises NotFound: when there is no deployment of that name.
         """
@@ -197,10 +217,10 @@ class Store:
         )  # fmt: skip
         def attempt() -> Written[T]:
             with self._turn, transaction(self.engine) as connection:
-                writer = _lock(connection, name, author)
+                writer = self._lock(connection, name, author, act)
                 value = work(writer)
                 rows = writer.changed
-                return Written(value, writer.flush(), rows, writer.replaced)
+                return Written(value, writer.flush(), rows, writer.replaced, writer.lines)
 
         done: Written[T] = attempt()
         return done
@@ -211,7 +231,7 @@ class Store:
         :return: how many were forgotten.
         """
         with self._turn, transaction(self.engine) as connection:
-            writer = _lock(connection, name, "purge")
+            writer = self._lock(connection, name, "purge", None)
             where = sa.and_(
                 RESOURCES.c.deployment_id == writer.deployment_id,
                 RESOURCES.c.deleted.is_(True),
@@ -229,19 +249,55 @@ class Store:
             )  # fmt: skip
             return int(done.rowcount)
 
+    def purge_audit(self, name: str, older_than: datetime.timedelta) -> int:
+        """Forget lines of a deployment's audit from days that are that long over.
 
-def _lock(connection: sa.Connection, name: str, author: str) -> Writer:
-    """Lock a deployment's row: an UPDATE that changes nothing does so in every database."""
+        :return: how many were forgotten; a checkpoint stands for them.
+        """
+        with self._turn, transaction(self.engine) as connection:
+            writer = self._lock(connection, name, "purge", None)
+            return audit.forget(
+                connection, self.vault, writer.chain, writer.now, older_than, writer.base_revision
+            )
+
+    def purge_ended(self, older_than: datetime.timedelta) -> list[str]:
+        """Forget the audit of deployments that were deleted that long ago; says what it was."""
+        with self._turn, transaction(self.engine) as connection:
+            return audit.forget_ended(connection, utc_now() - older_than)
+
+    def _lock(self, connection: sa.Connection, name: str, author: str, act: Act | None) -> Writer:
+        """Lock a deployment's row: an UPDATE that changes nothing does so in every database."""
+        connection.execute(
+            sa.update(DEPLOYMENTS)
+            .where(DEPLOYMENTS.c.name == name)
+            .values(revision=DEPLOYMENTS.c.revision)
+        )
+        query = (
+            sa.select(DEPLOYMENTS.c.id, DEPLOYMENTS.c.revision, AUDIT_CHAINS)
+            .select_from(
+                DEPLOYMENTS.outerjoin(AUDIT_CHAINS, AUDIT_CHAINS.c.id == DEPLOYMENTS.c.chain)
+            )
+            .where(DEPLOYMENTS.c.name == name)
+        )
+        record = connection.execute(query).one_or_none()
+        if record is None:
+            raise _unknown(name)
+        ident, revision, chain, _name, lines, head, *_rest = record
+        found = Chain(chain, lines, head) if chain else _chain(connection, name, ident)
+        return Writer(
+            connection, ident, name, revision, author, utc_now(), self.vault, found,
+            act or Act(Role.CORE, author, "", "write"),
+        )  # fmt: skip
+
+
+def _chain(connection: sa.Connection, name: str, deployment_id: int) -> Chain:
+    """A new chain, for a deployment whose chain somebody took away."""
+    chain = Chain.new()
+    audit.start(connection, name, chain)
     connection.execute(
-        sa.update(DEPLOYMENTS)
-        .where(DEPLOYMENTS.c.name == name)
-        .values(revision=DEPLOYMENTS.c.revision)
+        sa.update(DEPLOYMENTS).where(DEPLOYMENTS.c.id == deployment_id).values(chain=chain.id)
     )
-    query = sa.select(DEPLOYMENTS.c.id, DEPLOYMENTS.c.revision).where(DEPLOYMENTS.c.name == name)
-    record = connection.execute(query).one_or_none()
-    if record is None:
-        raise _unknown(name)
-    return Writer(connection, record.id, name, record.revision, author, utc_now())
+    return chain
 
 
 def _unknown(name: str) -> NotFound:

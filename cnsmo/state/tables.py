@@ -20,6 +20,9 @@ METADATA = sa.MetaData(
 TIME = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 """UTC, without a zone, with microseconds everywhere."""
 
+LONG = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+"""Text of any length."""
+
 MYSQL: Any = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 """Names that differ in case are different names, as in the other databases; all of Unicode."""
 
@@ -43,9 +46,12 @@ DEPLOYMENTS = sa.Table(
     sa.Column("purged", sa.BigInteger, nullable=False),
     sa.Column("observe_at", TIME, nullable=True),
     sa.Column("created_at", TIME, nullable=False),
+    sa.Column("chain", sa.String(36), nullable=True),
     **MYSQL,
 )
-"""``purged``: tombstones up to this revision may be gone. ``observe_at``: an operator looks."""
+"""``purged``: tombstones up to this revision may be gone. ``observe_at``: an operator looks.
+``chain``: of the audit.
+"""
 
 RESOURCES = sa.Table(
     "resources",
@@ -69,8 +75,8 @@ IDENTITIES = sa.Table(
     sa.Column("id", sa.String(36), primary_key=True),
     _deployment(),
     sa.Column("host", sa.String(63), nullable=False),
-    sa.Column("secret_hash", sa.String(64), nullable=False),
-    sa.Column("nonce_hash", sa.String(64), nullable=False),
+    sa.Column("secret_hash", sa.String(255), nullable=False),
+    sa.Column("nonce_hash", sa.String(255), nullable=False),
     sa.Column("joined_at", TIME, nullable=False),
     sa.Column("revoked_at", TIME, nullable=True),
     sa.Column("key_hash", sa.String(64), nullable=True),
@@ -79,9 +85,10 @@ IDENTITIES = sa.Table(
     sa.Index(None, "deployment_id", "host"),
     **MYSQL,
 )
-"""Who a host is on the bus. ``nonce_hash``: recognises the repetition of a join. ``key_hash``: of
-the key that its certificate is for; ``expires_at``: when the newest one ends. Both are NULL for a
-host from before there were certificates. ``readmit_until``: a join with another key may replace it.
+"""Who a host is on the bus. ``nonce_hash``: recognises the repetition of a join; both digests are
+sealed. ``key_hash``: of the key that its certificate is for; ``expires_at``: when the newest one
+ends. Both are NULL for a host from before there were certificates. ``readmit_until``: a join with
+another key may replace it.
 """
 
 AGENTS = sa.Table(
@@ -108,7 +115,7 @@ JOIN_TOKENS = sa.Table(
     sa.Column("id", sa.String(36), primary_key=True),
     _deployment(),
     sa.Column("groups", sa.JSON, nullable=False),
-    sa.Column("secret_hash", sa.String(64), nullable=False),
+    sa.Column("secret_hash", sa.String(255), nullable=False),
     sa.Column("expires_at", TIME, nullable=False),
     sa.Column("uses_left", sa.Integer, nullable=False),
     sa.Column("revoked_at", TIME, nullable=True),
@@ -118,4 +125,53 @@ JOIN_TOKENS = sa.Table(
     sa.Index(None, "deployment_id"),
     **MYSQL,
 )
-"""``host``, ``source``: the only name, and the network of addresses, that may use it."""
+"""``secret_hash`` is sealed. ``host``, ``source``: the only name, and the network of addresses,
+that may use it.
+"""
+
+AUDIT_CHAINS = sa.Table(
+    "audit_chains",
+    METADATA,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("deployment", sa.String(63), nullable=False),
+    sa.Column("lines", sa.BigInteger, nullable=False),
+    sa.Column("head", sa.String(64), nullable=False),
+    sa.Column("seal", sa.String(400), nullable=False),
+    sa.Column("ended_at", TIME, nullable=True),
+    sa.Index(None, "deployment"),
+    **MYSQL,
+)
+"""Where each chain of the audit ends: the number and the digest of its last line, and both sealed.
+
+A chain outlives its deployment; ``ended_at``: when that was deleted.
+"""
+
+AUDIT = sa.Table(
+    "audit",
+    METADATA,
+    sa.Column("chain", sa.String(36), primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", TIME, nullable=False),
+    sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("who", sa.String(190), nullable=False),
+    sa.Column("source", sa.String(190), nullable=False),
+    sa.Column("action", sa.String(63), nullable=False),
+    sa.Column("kind", sa.String(63), nullable=False),
+    sa.Column("name", sa.String(190), nullable=False),
+    sa.Column("host", sa.String(63), nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("before", LONG, nullable=False),
+    sa.Column("after", LONG, nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+    **MYSQL,
+)
+"""Never updated. No foreign key: a line outlives what it tells of."""
+
+VAULT = sa.Table(
+    "vault",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("probe", sa.String(255), nullable=False),
+    **MYSQL,
+)
+"""One row: something sealed, by which a core sees whether it has the right key."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+from collections.abc import Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
+from cnsmo.model.audit import Change
 from cnsmo.model.errors import Denied, NotFound
 from cnsmo.model.messages import TokenRequest, TokenStatus
-from cnsmo.state.engine import aware, transaction, utc_now
+from cnsmo.state.engine import aware, transaction
 from cnsmo.state.secrets import digest, matches, new_id, new_secret
 from cnsmo.state.store import Deployment, Store
 from cnsmo.state.tables import DEPLOYMENTS, JOIN_TOKENS
@@ -24,31 +27,10 @@ BAD_TOKEN = (  # nosec B105: words about a token
 
 
 class Tokens:
-    """The table of join tokens. A token is ``ID.SECRET``; only the digest of it is stored."""
+    """The table of join tokens. A token is ``ID.SECRET``; only its sealed digest is stored."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-
-    def create(self, deployment: str, request: TokenRequest) -> TokenStatus:
-        """Make a token; its text is in the answer this one time."""
-        found = self._store.deployment(deployment)
-        ident, secret, now = new_id("t"), new_secret(), utc_now()
-        with transaction(self._store.engine) as connection:
-            connection.execute(
-                sa.insert(JOIN_TOKENS).values(
-                    id=ident,
-                    deployment_id=found.id,
-                    groups=sorted(set(request.groups)),
-                    secret_hash=digest(secret),
-                    expires_at=now + datetime.timedelta(seconds=request.lifetime),
-                    uses_left=request.uses,
-                    created_at=now,
-                    host=request.host,
-                    source=request.source,
-                )
-            )
-        made = next(token for token in self.list(deployment) if token.id == ident)
-        return made.model_copy(update={"token": f"{ident}.{secret}"})
 
     def list(self, deployment: str) -> list[TokenStatus]:
         """All tokens of a deployment, newest last."""
@@ -60,18 +42,7 @@ class Tokens:
         )
         with transaction(self._store.engine) as connection:
             records = list(connection.execute(query).mappings())
-        return [
-            TokenStatus(
-                id=record["id"],
-                groups=record["groups"],
-                expires_at=aware(record["expires_at"]),
-                uses_left=record["uses_left"],
-                revoked=record["revoked_at"] is not None,
-                host=record["host"],
-                source=record["source"],
-            )
-            for record in records
-        ]
+        return [_status(record) for record in records]
 
     def groups(self, deployment: Deployment, connection: sa.Connection | None = None) -> set[str]:
         """All groups that a token of the deployment ever granted or can grant."""
@@ -82,21 +53,6 @@ class Tokens:
             return {group for groups in connection.scalars(query) for group in groups}
         with transaction(self._store.engine) as own:
             return {group for groups in own.scalars(query) for group in groups}
-
-    def revoke(self, deployment: str, ident: str) -> None:
-        """Make a token worthless. Hosts that joined with it stay.
-
-        :raises NotFound: when the deployment has no such token.
-        """
-        found = self._store.deployment(deployment)
-        with transaction(self._store.engine) as connection:
-            done = connection.execute(
-                sa.update(JOIN_TOKENS)
-                .where(JOIN_TOKENS.c.deployment_id == found.id, JOIN_TOKENS.c.id == ident)
-                .values(revoked_at=utc_now())
-            )
-        if not done.rowcount:
-            raise NotFound(f"deployment {deployment!r} has no token {ident!r}")
 
     def deployment_of(self, token: str) -> str:
         """The deployment that a token belongs to, without using it.
@@ -111,9 +67,56 @@ class Tokens:
         )
         with transaction(self._store.engine) as connection:
             record = connection.execute(query).one_or_none()
-        if not matches(secret, record.secret_hash if record else digest("")) or record is None:
+        vault = self._store.vault
+        stored = (
+            vault.digest(purpose(ident), record.secret_hash)
+            if record
+            else vault.digest("", vault.decoy())
+        )
+        if not matches(secret, stored) or record is None:
             raise Denied(BAD_TOKEN)
         return str(record.name)
+
+
+def create(writer: Writer, request: TokenRequest) -> TokenStatus:
+    """Make a token, inside a write; its text is in the answer this one time."""
+    ident, secret = new_id("t"), new_secret()
+    values = {
+        "groups": sorted(set(request.groups)),
+        "expires_at": writer.now + datetime.timedelta(seconds=request.lifetime),
+        "uses_left": request.uses,
+        "host": request.host,
+        "source": request.source,
+        "revoked_at": None,
+    }
+    writer.connection.execute(
+        sa.insert(JOIN_TOKENS).values(
+            id=ident,
+            deployment_id=writer.deployment_id,
+            secret_hash=writer.vault.seal(purpose(ident), digest(secret)),
+            created_at=writer.now,
+            **values,
+        )
+    )
+    made = _status({"id": ident, **values})
+    writer.note(Change("token", ident, None, _told(made)))
+    return made.model_copy(update={"token": f"{ident}.{secret}"})
+
+
+def revoke(writer: Writer, ident: str) -> None:
+    """Make a token worthless, inside a write. Hosts that joined with it stay.
+
+    :raises NotFound: when the deployment has no such token.
+    """
+    before = _find(writer, ident)
+    if before is None:
+        raise NotFound(f"deployment {writer.deployment!r} has no token {ident!r}")
+    if before.revoked:
+        return
+    writer.connection.execute(
+        sa.update(JOIN_TOKENS).where(JOIN_TOKENS.c.id == ident).values(revoked_at=writer.now)
+    )
+    writer.note(Change("token", ident, _told(before), {**_told(before), "revoked": True}))
 
 
 def use(writer: Writer, token: str, host: str, source: str) -> list[str]:
@@ -138,11 +141,42 @@ def use(writer: Writer, token: str, host: str, source: str) -> list[str]:
     )
     if not used.rowcount:
         raise Denied(BAD_TOKEN)
-    query = sa.select(JOIN_TOKENS).where(JOIN_TOKENS.c.id == ident)
-    record = writer.connection.execute(query).one()
-    if record.host not in (None, host) or not _within(source, record.source):
+    left = _find(writer, ident)
+    if left is None or left.host not in (None, host) or not _within(source, left.source):
         raise Denied(BAD_TOKEN)
-    return list(record.groups)
+    before = {**_told(left), "uses_left": left.uses_left + 1}
+    writer.note(Change("token", ident, before, _told(left), host))
+    return left.groups
+
+
+def _find(writer: Writer, ident: str) -> TokenStatus | None:
+    query = sa.select(JOIN_TOKENS).where(
+        JOIN_TOKENS.c.deployment_id == writer.deployment_id, JOIN_TOKENS.c.id == ident
+    )
+    record = writer.connection.execute(query).mappings().one_or_none()
+    return None if record is None else _status(record)
+
+
+def _status(record: Mapping[str, Any] | sa.RowMapping) -> TokenStatus:
+    return TokenStatus(
+        id=record["id"],
+        groups=list(record["groups"]),
+        expires_at=aware(record["expires_at"]),
+        uses_left=record["uses_left"],
+        revoked=record["revoked_at"] is not None,
+        host=record["host"],
+        source=record["source"],
+    )
+
+
+def _told(token: TokenStatus) -> dict[str, Any]:
+    """What the audit says of a token: everything but its text."""
+    return token.model_dump(mode="json", exclude={"id", "token"})
+
+
+def purpose(ident: str) -> str:
+    """What the sealed digest of a token is for."""
+    return f"token {ident} secret"
 
 
 def _within(source: str, network: str | None) -> bool:

@@ -9,15 +9,20 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from cnsmo.model.audit import BEGIN, Act, AuditLine, Change
 from cnsmo.model.resource import Row, View
+from cnsmo.state import audit
+from cnsmo.state.audit import Chain
 from cnsmo.state.engine import aware
 from cnsmo.state.tables import DEPLOYMENTS, RESOURCES
+from cnsmo.state.vault import Vault
 
 
 class Writer:
     """One write to one deployment, whose row is locked from before the first read to the end.
 
-    ``connection`` is the transaction, for what the same write does to other tables.
+    ``connection`` is the transaction, for what the same write does to other tables; what that is,
+    note() tells the audit. ``vault`` seals what is secret in them.
     """
 
     def __init__(
@@ -28,8 +33,12 @@ class Writer:
         revision: int,
         author: str,
         now: datetime.datetime,
+        vault: Vault,
+        chain: Chain,
+        act: Act,
     ) -> None:
         self.connection = connection
+        self.vault = vault
         self.deployment_id = deployment_id
         self.deployment = deployment
         self.base_revision = revision
@@ -40,6 +49,11 @@ class Writer:
         self._changed: dict[tuple[str, str], Row] = {}
         self._replaced: dict[tuple[str, str], Row] = {}
         self._fresh: set[tuple[str, str]] = set()
+        self._chain = chain
+        self._act = act
+        self._noted: list[Change] = []
+        self.lines: list[AuditLine] = []
+        """What flush() wrote to the audit."""
 
     @property
     def revision(self) -> int:
@@ -90,11 +104,35 @@ class Writer:
         self._set(kind, name, before.body, before.owner, deleted=True)
         return True
 
+    def note(self, change: Change) -> None:
+        """Have the audit tell of a change that is none of rows."""
+        self._noted.append(change)
+
     def flush(self) -> int:
-        """Write all changes, stamped with the next revision.
+        """Write all changes, stamped with the next revision, and what the audit says of them.
 
         :return: the deployment's revision from now on.
         """
+        self._audit()
+        return self._flush_rows()
+
+    def _audit(self) -> None:
+        changes = [*self._noted, *audit.told(self._effective(), self._replaced)]
+        if changes and self._chain.lines == 0:
+            begin = audit.beginning(self.connection, self.deployment_id, self.base_revision)
+            self._append(audit.CORE.by(BEGIN), self.base_revision, [begin])
+        self._append(self._act, self.revision, changes)
+        self._noted.clear()
+
+    def _append(self, act: Act, revision: int, changes: list[Change]) -> None:
+        added = audit.append(
+            self.connection, self.vault, self._chain, act, self.now, revision, changes
+        )
+        if added:
+            self._chain = Chain(self._chain.id, added[-1].number, added[-1].hash)
+            self.lines += added
+
+    def _flush_rows(self) -> int:
         rows = self._effective()
         if not rows:
             return self.base_revision
@@ -120,6 +158,11 @@ class Writer:
             .values(revision=revision)
         )
         return revision
+
+    @property
+    def chain(self) -> Chain:
+        """The deployment's audit, with what flush() added."""
+        return self._chain
 
     def _effective(self) -> list[Row]:
         return [self._changed[key] for key in sorted(self._changed)]

@@ -36,6 +36,7 @@ from cnsmo.lab.vm import Vm
 from cnsmo.model.messages import AgentStatus, TokenRequest
 from cnsmo.state import schema
 from cnsmo.state.engine import engine_for
+from cnsmo.state.vault import Vault
 from tests.acceptance.doors import Door, Doors, Gap, listening
 from tests.beds import Vhost
 from tests.beds.process import tail
@@ -229,10 +230,13 @@ class Site:
         engine = engine_for(database)
         schema.upgrade(engine)
         engine.dispose()
+        vault = Vault(self._directory / "secrets.json")
+        vault.create()
         url = self._vhost.transport_url
         self._operator_config = self._directory / "cnsmo.conf"
         self._operator_config.write_text(
             f"[bus]\nurl = {url}\n[database]\nconnection = {database}\n"
+            f"[secrets]\nkey_file = {vault.path}\n"
         )
         self._program("cnsmo.cmd.core").says("core answers")
         CONF.set_override("url", url, "bus")

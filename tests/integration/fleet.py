@@ -22,6 +22,7 @@ from cnsmo.bus.events import Watch
 from cnsmo.model.errors import Unavailable
 from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import AgentStatus, EventMessage, Plan, TokenRequest
+from cnsmo.state.vault import Vault
 from tests.beds import Vhost
 from tests.beds.process import ServerProcess, tail
 from tests.eventually import eventually
@@ -120,6 +121,7 @@ class Fleet:
         self.database = database
         self.door = door
         self.conf = conf
+        self.vault = Vault(Path(conf.secrets.key_file))
         self.settings: dict[str, Mapping[str, object]] = {
             "database": {"connection": database},
             "bus": {"url": vhost.transport_url},
@@ -131,6 +133,7 @@ class Fleet:
                 "burst": 10000,
                 "ca_directory": conf.join.ca_directory,
             },
+            "secrets": {"key_file": conf.secrets.key_file},
         }
         """What all programs are configured with, by group."""
         self.env: dict[str, str] = {}

@@ -23,10 +23,11 @@ _chances = itertools.count()
 
 
 class Told:
-    """What a core said: events, hints, last hints."""
+    """What a core said: events, those of the audit, hints, last hints."""
 
     def __init__(self) -> None:
         self.events: list[EventMessage] = []
+        self.audits: list[EventMessage] = []
         self.hints: list[tuple[str, int]] = []
         self.urgent: list[bool] = []
         """Of each hint: whether it may not wait."""
@@ -34,7 +35,7 @@ class Told:
 
     def send(self, event: EventMessage) -> None:
         """As Announcer."""
-        self.events.append(event)
+        (self.audits if event.type.startswith("audit.") else self.events).append(event)
 
     def notify(self, deployment: str, head: int, lazy: bool = False) -> None:
         """As Hinter."""

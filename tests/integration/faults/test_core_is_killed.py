@@ -45,7 +45,7 @@ def test_a_core_killed_at_random_moments_leaves_whole_revisions_without_gaps(fle
     fleet.apply(twins(1))
     agents = [fleet.agent("web1"), fleet.agent("web2")]
     fleet.until_ready("web1", "web2", services=registry.services())
-    store = Store(engine_for(fleet.database))
+    store = Store(engine_for(fleet.database), fleet.vault)
     base = store.deployment("shop").revision
     lost: list[int] = []
     writer = threading.Thread(

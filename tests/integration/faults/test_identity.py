@@ -58,7 +58,7 @@ def identity(state: Path) -> HostIdentity:
 
 def rows_of(fleet: Fleet, host: str) -> dict[tuple[str, str], Row]:
     """All rows that are a host's, as they are in the database."""
-    store = Store(engine_for(fleet.database))
+    store = Store(engine_for(fleet.database), fleet.vault)
     found = {(r.kind, r.name): r for r in store.changes("shop").rows if host in r.name.split("/")}
     store.engine.dispose()
     return found

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from cnsmo.state import schema
 from cnsmo.state.engine import engine_for
 from cnsmo.state.store import Store
+from cnsmo.state.vault import Vault
 from tests.integration.state import processes
 
 
@@ -22,10 +23,10 @@ def bare(database_url: str) -> Iterator[sa.Engine]:
 
 
 @pytest.fixture
-def store(bare: sa.Engine) -> Store:
+def store(bare: sa.Engine, vault: Vault) -> Store:
     """A migrated store that has the deployment ``shop``."""
     schema.upgrade(bare)
-    made = Store(bare)
+    made = Store(bare, vault)
     made.create("shop")
     return made
 

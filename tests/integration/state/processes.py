@@ -3,6 +3,7 @@
 
 import random
 import traceback
+from pathlib import Path
 from typing import Any
 
 import cnsmo.cmd  # noqa: F401  chooses the threading backend
@@ -15,9 +16,11 @@ from cnsmo.model.resource import OPERATOR
 from cnsmo.state import schema
 from cnsmo.state.engine import engine_for
 from cnsmo.state.store import Store
+from cnsmo.state.vault import Vault
 from cnsmo.state.writer import Writer
 from tests.joining import join_request
 
+KEY_FILE = "secrets.json"
 _gate: Any = None
 
 
@@ -40,13 +43,15 @@ def upgrade(url: str) -> str:
     return ""
 
 
-def write_often(url: str, seed: int, times: int, names: int) -> list[tuple[int, dict[str, int]]]:
+def write_often(
+    url: str, key_file: str, seed: int, times: int, names: int
+) -> list[tuple[int, dict[str, int]]]:
     """Write and delete rows by chance; returns each revision with what it says of each row.
 
     A deleted row says -1.
     """
     dice = random.Random(seed)
-    store = Store(engine_for(url))
+    store = Store(engine_for(url), Vault(Path(key_file)))
     told = []
     _gate.wait(60)
     for number in range(times):
@@ -86,6 +91,8 @@ def make_core(url: str, ca_directory: str) -> Core:
     """A core without a bus."""
     conf.register()
     conf.CONF.set_override("ca_directory", ca_directory, "join")
+    key_file = str(Path(ca_directory).with_name(KEY_FILE))
+    conf.CONF.set_override("key_file", key_file, "secrets")
     silent: Any = Silent()
     return Core(conf.CONF, engine_for(url), silent, silent)
 
@@ -109,5 +116,14 @@ def join_many(
             continue
         row = core.store.view("shop").members("vpn", "backbone")[host]
         found[host] = row.body["addresses"]
+    core.store.engine.dispose()
+    return found
+
+
+def join_and_return(url: str, ca_directory: str, token: str, hosts: list[str]) -> list[str]:
+    """Join hosts; what each of them was answered."""
+    core = make_core(url, ca_directory)
+    _gate.wait(60)
+    found = [Membership(core).join(join_request(token, host)).model_dump_json() for host in hosts]
     core.store.engine.dispose()
     return found

@@ -10,11 +10,15 @@ from oslo_config import cfg
 from cnsmo.core.context import Core
 from cnsmo.core.declare import Declare
 from cnsmo.core.membership import Membership
+from cnsmo.model.audit import Act
 from cnsmo.model.errors import NotAdmitted
 from cnsmo.model.messages import Announcement, JoinAnswer, TokenRequest
+from cnsmo.state import tokens
 from cnsmo.state.store import Store
 from tests.integration.state import processes
 from tests.joining import join_request, make_authority
+
+ANNA = Act.of_operator("anna", "test")
 
 
 @pytest.fixture
@@ -25,13 +29,15 @@ def core(store: Store, conf: cfg.ConfigOpts, database_url: str) -> Core:
 
 @pytest.fixture
 def token(core: Core) -> str:
-    return core.tokens.create("shop", TokenRequest(uses=100)).token or ""
+    request = TokenRequest(uses=100)
+    made = core.write("shop", ANNA, lambda writer: tokens.create(writer, request)).value
+    return made.token or ""
 
 
 def declare(core: Core, cidr: str, quarantine: int = 3600) -> None:
     spec = f"{{cidr: {cidr}, quarantine: {quarantine}, driver: noop}}"
     text = f"deployment: shop\nvpn: {{backbone: {spec}}}"
-    Declare(core).apply(text, "anna", None)
+    Declare(core).apply(text, ANNA, None)
 
 
 def join(core: Core, token: str, host: str, chance: str = "") -> JoinAnswer:

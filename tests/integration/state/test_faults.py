@@ -13,6 +13,7 @@ from cnsmo.model.resource import OPERATOR
 from cnsmo.state import schema
 from cnsmo.state.engine import engine_for, transaction
 from cnsmo.state.store import Store
+from cnsmo.state.vault import Vault
 from cnsmo.state.writer import Writer
 from tests.beds import MariadbBed, PostgresqlBed
 from tests.eventually import eventually
@@ -27,11 +28,11 @@ def bed(request: pytest.FixtureRequest) -> Bed:
 
 
 @pytest.fixture
-def store(bed: Bed) -> Store:
+def store(bed: Bed, vault: Vault) -> Store:
     name = bed.create_database()
     engine = engine_for(bed.url(name))
     schema.upgrade(engine)
-    made = Store(engine)
+    made = Store(engine, vault)
     made.create("shop")
     yield made
     engine.dispose()

@@ -123,7 +123,9 @@ def test_two_processes_write_at_once_and_no_reader_misses_anything(
     store: Store, database_url: str, rivals: multiprocessing.pool.Pool
 ) -> None:
     writing = rivals.starmap_async(
-        processes.write_often, [(database_url, seed, 60, 8) for seed in (1, 2)], chunksize=1
+        processes.write_often,
+        [(database_url, str(store.vault.path), seed, 60, 8) for seed in (1, 2)],
+        chunksize=1,
     )
     every = [Reader(store) for _ in range(3)]
     wrong: list[BaseException] = []

@@ -14,12 +14,13 @@ from cnsmo.state import schema
 from cnsmo.state.engine import engine_for, transaction
 from cnsmo.state.store import Store
 from cnsmo.state.tables import METADATA
+from cnsmo.state.vault import Vault
 from tests.integration.state import processes
 
 
 def test_an_empty_database_has_no_schema_and_says_what_to_run(bare: sa.Engine) -> None:
     assert schema.current(bare) is None
-    with pytest.raises(SchemaMismatch, match=r"\(none\).*needs 001.*cnsmo-manage db upgrade"):
+    with pytest.raises(SchemaMismatch, match=r"\(none\).*needs 003.*cnsmo-manage db upgrade"):
         schema.check(bare)
 
 
@@ -72,10 +73,10 @@ def test_two_upgrades_at_once_both_succeed(
     schema.check(bare)
 
 
-def test_every_character_is_kept_whatever_the_url_says(database_url: str) -> None:
+def test_every_character_is_kept_whatever_the_url_says(database_url: str, vault: Vault) -> None:
     engine = engine_for(database_url.partition("?")[0])
     schema.upgrade(engine)
-    store = Store(engine)
+    store = Store(engine, vault)
     store.create("shop")
     store.write("shop", "änna 😀", lambda writer: writer.put("thing", "a", {"x": "😀"}, OPERATOR))
     (row,) = store.changes("shop").rows

@@ -6,6 +6,7 @@ import pytest
 from cnsmo.core.context import Core
 from cnsmo.model.resource import AGENT, Row
 from cnsmo.services.vpn.service import VpnService
+from cnsmo.state import audit
 from tests.unit.conftest import Caller, Operator, Told
 
 HEAD = "deployment: shop\n"
@@ -32,7 +33,7 @@ def say(host: Caller, state: str, reason: str = "") -> None:
 def put_state(core: Core, state: str, reason: str = "") -> None:
     """As the core does for an agent that fell silent."""
     body = {"state": state, "reason": reason}
-    core.write("shop", "core", lambda writer: writer.put(AGENT, "web1/vpn", body, "core"))
+    core.write("shop", audit.CORE, lambda writer: writer.put(AGENT, "web1/vpn", body, "core"))
 
 
 def test_what_is_declared_and_taken_away_is_told_at_once(operator: Operator, told: Told) -> None:

@@ -8,9 +8,14 @@ from hypothesis import strategies as st
 
 from cnsmo.core.context import Core
 from cnsmo.core.declare import Declare
+from cnsmo.model.audit import Act
 from cnsmo.model.errors import Conflict, InvalidDocument, InvalidRequest, NotFound
 from cnsmo.model.resource import OPERATOR, renewal_kind
 from tests.unit.conftest import Operator, Told
+
+ANNA, BERT, CARL, DORA = (
+    Act.of_operator(name, "apply") for name in ("anna", "bert", "carl", "dora")
+)
 
 HEAD = "deployment: shop\n"
 ONE = HEAD + "vpn: {backbone: {cidr: 10.66.0.0/16, driver: noop}}\n"
@@ -53,7 +58,7 @@ def test_an_apply_is_one_revision_with_all_its_rows(
 ) -> None:
     before = head(core)
     told.events.clear()
-    done = declare.apply(TWO, "anna", before)
+    done = declare.apply(TWO, ANNA, before)
     assert done.revision == head(core) == before + 1
     assert {row.revision for row in core.store.changes("shop", before).rows} == {before + 1}
     assert [event.message for event in told.events] == ["backbone", "inner"]
@@ -63,10 +68,10 @@ def test_an_apply_is_one_revision_with_all_its_rows(
 def test_what_the_document_leaves_out_is_removed_with_what_hosts_said_to_it(
     declare: Declare, core: Core, operator: Operator
 ) -> None:
-    declare.apply(TWO, "anna", None)
+    declare.apply(TWO, ANNA, None)
     operator.join("web2").announce(announcement=OFFER)
-    declare.renew("shop", "vpn", "backbone", "anna")
-    plan = declare.apply(HEAD, "anna", None)
+    declare.renew("shop", "vpn", "backbone", ANNA)
+    plan = declare.apply(HEAD, ANNA, None)
     assert [(change.action, change.name) for change in plan.changes] == [
         ("remove", "backbone"),
         ("remove", "inner"),
@@ -79,7 +84,7 @@ def test_what_the_document_leaves_out_is_removed_with_what_hosts_said_to_it(
 
 
 def test_a_change_touches_only_the_hosts_that_it_concerns(declare: Declare) -> None:
-    declare.apply(TWO, "anna", None)
+    declare.apply(TWO, ANNA, None)
     plan = declare.plan(TWO.replace("51821", "51999"))
     assert [(change.action, change.name) for change in plan.changes] == [("change", "inner")]
     (change,) = plan.changes
@@ -90,10 +95,10 @@ def test_a_change_touches_only_the_hosts_that_it_concerns(declare: Declare) -> N
 
 
 def test_applying_the_same_again_changes_nothing(declare: Declare, core: Core, told: Told) -> None:
-    declare.apply(TWO, "anna", None)
+    declare.apply(TWO, ANNA, None)
     before = head(core)
     told.events.clear()
-    done = declare.apply(TWO.replace("mtu: 1400", "mtu: 1400, keepalive: 25"), "bert", None)
+    done = declare.apply(TWO.replace("mtu: 1400", "mtu: 1400, keepalive: 25"), BERT, None)
     assert (done.changes, done.hosts, done.revision) == ([], [], before)
     assert head(core) == before
     assert not told.events
@@ -101,12 +106,12 @@ def test_applying_the_same_again_changes_nothing(declare: Declare, core: Core, t
 
 def test_an_overtaken_plan_is_refused_and_says_by_whom(declare: Declare, core: Core) -> None:
     base = declare.plan(TWO).base_revision
-    declare.apply(ONE, "bert", base)
-    declare.apply(HEAD, "carl", None)
-    declare.apply(ONE, "dora", None)
+    declare.apply(ONE, BERT, base)
+    declare.apply(HEAD, CARL, None)
+    declare.apply(ONE, DORA, None)
     before = core.store.changes("shop")
     with pytest.raises(Conflict) as caught:
-        declare.apply(TWO, "anna", base)
+        declare.apply(TWO, ANNA, base)
     assert str(caught.value) == (
         f"the deployment changed after revision {base}, on which you planned: dora changed vpn "
         f"backbone in revision {base + 3}. Plan again."
@@ -115,44 +120,44 @@ def test_an_overtaken_plan_is_refused_and_says_by_whom(declare: Declare, core: C
 
 
 def test_a_removal_overtakes_as_well(declare: Declare) -> None:
-    declare.apply(ONE, "bert", None)
+    declare.apply(ONE, BERT, None)
     base = declare.plan(TWO).base_revision
-    declare.delete("shop", "vpn", "backbone", "carl")
+    declare.delete("shop", "vpn", "backbone", CARL)
     with pytest.raises(Conflict, match="carl removed vpn backbone in revision"):
-        declare.apply(TWO, "anna", base)
+        declare.apply(TWO, ANNA, base)
 
 
 def test_what_hosts_write_overtakes_no_plan(declare: Declare, operator: Operator) -> None:
-    declare.apply(ONE, "anna", None)
+    declare.apply(ONE, ANNA, None)
     base = declare.plan(TWO).base_revision
     web2 = operator.join("web2")
     web2.announce(announcement=OFFER)
     web2.report(report={"service": "vpn", "state": "ready", "applied_revision": base})
-    assert declare.apply(TWO, "anna", base).revision == base + 4
+    assert declare.apply(TWO, ANNA, base).revision == base + 4
 
 
 def test_a_wrong_document_beats_an_overtaken_plan(declare: Declare) -> None:
-    declare.apply(ONE, "bert", None)
+    declare.apply(ONE, BERT, None)
     with pytest.raises(InvalidDocument):
-        declare.apply(HEAD + "vpn: {a: {}}", "anna", 0)
+        declare.apply(HEAD + "vpn: {a: {}}", ANNA, 0)
 
 
 def test_an_unknown_deployment_is_named(declare: Declare) -> None:
-    for attempt in (declare.plan, lambda text: declare.apply(text, "anna", None)):
+    for attempt in (declare.plan, lambda text: declare.apply(text, ANNA, None)):
         with pytest.raises(NotFound, match="there is no deployment 'shoe'"):
             attempt("deployment: shoe\n")
 
 
 def test_an_export_leads_back_to_the_same_state(declare: Declare) -> None:
-    declare.apply(TWO, "anna", None)
+    declare.apply(TWO, ANNA, None)
     text = declare.export("shop")
     wanted = yaml.safe_load(TWO)
     for spec in wanted["vpn"].values():
         spec["cidr"] = [spec["cidr"]]
     assert yaml.safe_load(text) == wanted
     assert declare.plan(text).changes == []
-    declare.apply(HEAD, "anna", None)
-    declare.apply(text, "anna", None)
+    declare.apply(HEAD, ANNA, None)
+    declare.apply(text, ANNA, None)
     assert declare.export("shop") == text
 
 
@@ -176,28 +181,28 @@ specs = st.fixed_dictionaries(
 def test_whatever_can_be_declared_survives_its_export(
     declare: Declare, core: Core, spec: dict[str, object], name: str
 ) -> None:
-    declare.apply(yaml.safe_dump({"deployment": "shop", "vpn": {name: spec}}), "anna", None)
+    declare.apply(yaml.safe_dump({"deployment": "shop", "vpn": {name: spec}}), ANNA, None)
     assert declare.plan(declare.export("shop")).changes == []
 
 
 def test_a_single_instance_can_be_deleted(declare: Declare, core: Core) -> None:
-    declare.apply(TWO, "anna", None)
-    assert declare.delete("shop", "vpn", "inner", "anna") == head(core)
+    declare.apply(TWO, ANNA, None)
+    assert declare.delete("shop", "vpn", "inner", ANNA) == head(core)
     assert [row.name for row in core.store.view("shop").rows("vpn")] == ["backbone"]
     with pytest.raises(NotFound, match="deployment 'shop' declares no vpn 'inner'"):
-        declare.delete("shop", "vpn", "inner", "anna")
+        declare.delete("shop", "vpn", "inner", ANNA)
     with pytest.raises(
         InvalidRequest,
         match="no service 'dns' is installed; there are: firewall, loadbalancer, vpn",
     ):
-        declare.delete("shop", "dns", "inner", "anna")
+        declare.delete("shop", "dns", "inner", ANNA)
 
 
 def test_nothing_is_deleted_that_others_need(declare: Declare, core: Core) -> None:
-    declare.apply(GUARDED, "anna", None)
+    declare.apply(GUARDED, ANNA, None)
     before = head(core)
     for attempt in (
-        lambda: declare.delete("shop", "vpn", "backbone", "anna"),
+        lambda: declare.delete("shop", "vpn", "backbone", ANNA),
         lambda: declare.plan_delete("shop", "vpn", "backbone"),
     ):
         with pytest.raises(Conflict) as caught:
@@ -209,45 +214,45 @@ def test_nothing_is_deleted_that_others_need(declare: Declare, core: Core) -> No
             "('cnsmo-manage deployment export shop') and apply that."
         )
     assert head(core) == before
-    declare.delete("shop", "firewall", "perimeter", "anna")
-    declare.delete("shop", "vpn", "backbone", "anna")
+    declare.delete("shop", "firewall", "perimeter", ANNA)
+    declare.delete("shop", "vpn", "backbone", ANNA)
     assert declare.plan(declare.export("shop")).changes == []
 
 
 def test_what_was_wrong_before_stands_in_the_way_of_no_deletion(
     declare: Declare, core: Core, operator: Operator
 ) -> None:
-    declare.apply(TWO, "anna", None)
+    declare.apply(TWO, ANNA, None)
     (token,) = [row["id"] for row in operator.token_list(deployment="shop") if row["groups"]]
     operator.token_revoke(deployment="shop", ident=token)
     operator.host_remove(deployment="shop", host="web1")
     with pytest.raises(InvalidDocument, match="no host is in the group 'web'"):
         declare.plan(declare.export("shop"))
-    declare.delete("shop", "vpn", "backbone", "anna")
+    declare.delete("shop", "vpn", "backbone", ANNA)
     assert [row.name for row in core.store.view("shop").rows("vpn")] == ["inner"]
 
 
 def test_an_instance_whose_driver_is_not_installed_any_more_can_be_deleted(
     declare: Declare, core: Core
 ) -> None:
-    declare.apply(GUARDED, "anna", None)
+    declare.apply(GUARDED, ANNA, None)
     for name in ("backbone", "inner"):
         row = core.store.view("shop").get("vpn", name)
         assert row is not None
         body = {**row.body, "driver": "gone"}
-        core.write("shop", "anna", lambda writer, n=name, b=body: writer.put("vpn", n, b, OPERATOR))
+        core.write("shop", ANNA, lambda writer, n=name, b=body: writer.put("vpn", n, b, OPERATOR))
     (effect,) = declare.plan_delete("shop", "vpn", "inner").effects
     (line,) = effect.lines
     assert line.startswith(
         "firewall: what changes here cannot be told: vpn cannot say its listens: "
         "no driver 'gone' for vpn"
     )
-    declare.delete("shop", "vpn", "inner", "anna")
+    declare.delete("shop", "vpn", "inner", ANNA)
     assert [row.name for row in core.store.view("shop").rows("vpn")] == ["backbone"]
 
 
 def test_a_deletion_can_be_planned(declare: Declare, core: Core) -> None:
-    declare.apply(TWO, "anna", None)
+    declare.apply(TWO, ANNA, None)
     before = head(core)
     plan = declare.plan_delete("shop", "vpn", "inner")
     (change,) = plan.changes
@@ -258,7 +263,7 @@ def test_a_deletion_can_be_planned(declare: Declare, core: Core) -> None:
 
 
 def test_every_service_says_what_a_change_comes_to(declare: Declare, operator: Operator) -> None:
-    declare.apply(GUARDED, "anna", None)
+    declare.apply(GUARDED, ANNA, None)
     plan = declare.plan(GUARDED.replace("mtu: 1400", "mtu: 1400, members: [web]"))
     assert [(change.kind, change.name) for change in plan.changes] == [("vpn", "backbone")]
     (effect,) = plan.effects
@@ -269,14 +274,14 @@ def test_every_service_says_what_a_change_comes_to(declare: Declare, operator: O
 
 
 def test_a_renewal_counts_up(declare: Declare, core: Core) -> None:
-    declare.apply(ONE, "anna", None)
+    declare.apply(ONE, ANNA, None)
     for generation in (1, 2):
-        declare.renew("shop", "vpn", "backbone", "anna")
+        declare.renew("shop", "vpn", "backbone", ANNA)
         row = core.store.view("shop").get(renewal_kind("vpn"), "backbone")
         assert row is not None
         assert row.body == {"generation": generation}
     with pytest.raises(NotFound, match="declares no vpn 'inner'"):
-        declare.renew("shop", "vpn", "inner", "anna")
+        declare.renew("shop", "vpn", "inner", ANNA)
 
 
 BALANCED = ONE + (
@@ -291,27 +296,27 @@ def adjustments(core: Core) -> dict[str, dict[str, object]]:
 def test_what_is_said_of_one_host_stays_until_it_is_taken_back(
     declare: Declare, core: Core
 ) -> None:
-    declare.apply(BALANCED, "anna", None)
+    declare.apply(BALANCED, ANNA, None)
     before = head(core)
-    done = declare.adjust("shop", "loadbalancer", "www", "web1", {"drain": True}, "anna")
+    done = declare.adjust("shop", "loadbalancer", "www", "web1", {"drain": True}, ANNA)
     assert done == before + 1
-    declare.apply(BALANCED.replace("81", "82"), "anna", None)
+    declare.apply(BALANCED.replace("81", "82"), ANNA, None)
     assert adjustments(core) == {"www/web1": {"drain": True}}
-    declare.adjust("shop", "loadbalancer", "www", "web1", {"weight": 3}, "anna")
+    declare.adjust("shop", "loadbalancer", "www", "web1", {"weight": 3}, ANNA)
     assert adjustments(core) == {"www/web1": {"weight": 3}}
-    declare.adjust("shop", "loadbalancer", "www", "web1", {"drain": False}, "anna")
+    declare.adjust("shop", "loadbalancer", "www", "web1", {"drain": False}, ANNA)
     assert adjustments(core) == {}
 
 
 def test_what_was_said_of_a_host_goes_with_it_and_with_the_instance(
     declare: Declare, core: Core, operator: Operator
 ) -> None:
-    declare.apply(BALANCED, "anna", None)
+    declare.apply(BALANCED, ANNA, None)
     for host in ("web1", "db1"):
-        declare.adjust("shop", "loadbalancer", "www", host, {"drain": True}, "anna")
+        declare.adjust("shop", "loadbalancer", "www", host, {"drain": True}, ANNA)
     operator.host_remove(deployment="shop", host="web1")
     assert list(adjustments(core)) == ["www/db1"]
-    declare.delete("shop", "loadbalancer", "www", "anna")
+    declare.delete("shop", "loadbalancer", "www", ANNA)
     assert adjustments(core) == {}
 
 
@@ -329,15 +334,15 @@ def test_what_cannot_be_said_of_a_host(
     declare: Declare, core: Core, service: str, instance: str, host: str,
     body: dict[str, object], said: str,
 ) -> None:  # fmt: skip
-    declare.apply(BALANCED, "anna", None)
+    declare.apply(BALANCED, ANNA, None)
     before = head(core)
     with pytest.raises((InvalidRequest, NotFound), match=said):
-        declare.adjust("shop", service, instance, host, body, "anna")
+        declare.adjust("shop", service, instance, host, body, ANNA)
     assert head(core) == before
 
 
 def test_operators_see_what_is_declared(declare: Declare, operator: Operator) -> None:
-    declare.apply(TWO, "anna", None)
+    declare.apply(TWO, ANNA, None)
     rows = operator.service_list(deployment="shop")
     assert [(row["kind"], row["name"], row["author"]) for row in rows] == [
         ("vpn", "backbone", "anna"),
