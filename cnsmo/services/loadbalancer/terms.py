@@ -16,9 +16,11 @@ METHODS = ("GET", "HEAD", "OPTIONS")
 """Of HTTP, those that a check may use: they change nothing."""
 _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([0-9.]{7,15})):([0-9]{1,5})")
 _STATUSES = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
-_NAME = re.compile(rf"(\*\.)?{LABEL.pattern}(\.{LABEL.pattern})*")
-_PATH = re.compile(r"/[A-Za-z0-9/._~!$&'()*+,;=:@%?-]{0,1023}")
-_FILE = re.compile(r"/[A-Za-z0-9/._+@-]{1,1023}")
+_NAME = re.compile(rf"(?=.{{1,253}}$){LABEL.pattern}(\.{LABEL.pattern})*")
+_NAMES = re.compile(rf"(\*\.)?{_NAME.pattern}")
+_PATH = re.compile(r"/[A-Za-z0-9/._~!$&'()*+,;=:@%-]{0,999}")
+_TARGET = re.compile(rf"{_PATH.pattern}(\?[A-Za-z0-9/._~!$&'()*+,;=:@%?-]{{0,999}})?")
+_FILE = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._+@-]{1,255}){1,15}")
 _HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 _VALUE = re.compile(r"[A-Za-z0-9 !#$&'()*+,./:;<=>?@^_`|~-]{1,1000}")
 _COOKIE = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -102,7 +104,7 @@ def _check_header(value: str) -> str:
 
 
 def _check_file(value: str) -> str:
-    if not _FILE.fullmatch(value) or "/../" in f"{value}/":
+    if not _FILE.fullmatch(value):
         raise ValueError(
             f"{ascii(value)[:80]} is no file: write its absolute path on the carrier, "
             "of letters, digits and . _ + @ -"
@@ -118,8 +120,12 @@ Statuses = Annotated[
     tuple[Annotated[str, BeforeValidator(check_statuses)], ...], BeforeValidator(as_list)
 ]
 HostName = Annotated[str, BeforeValidator(_lower), _matching(_NAME, "host name")]
-HostNames = Annotated[tuple[HostName, ...], BeforeValidator(as_list)]
-UrlPath = Annotated[str, _matching(_PATH, "path of a URL: it begins with /")]
+RoutedHost = Annotated[str, BeforeValidator(_lower), _matching(_NAMES, "host name")]
+RoutedHosts = Annotated[tuple[RoutedHost, ...], BeforeValidator(as_list)]
+UrlPath = Annotated[str, _matching(_TARGET, "path of a URL: it begins with /")]
+RoutedPath = Annotated[
+    str, _matching(_PATH, "beginning of a path: it begins with /, and ends before any ?")
+]
 File = Annotated[str, AfterValidator(_check_file)]
 Files = Annotated[tuple[File, ...], BeforeValidator(as_list)]
 HeaderName = Annotated[str, AfterValidator(_check_header)]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A web server of a pool, run by its path: ``hap_backend.py NAME PORT FOLDER``; prints ``ready``.
 
-It answers with what it was asked, as JSON; while FOLDER/NAME.sick exists, it is unwell. It
-understands the PROXY protocol, where somebody speaks it.
+It answers with what it was asked, as JSON; while FOLDER/NAME.sick exists, it is unwell. What the
+last check asked is told at ``/checked``. It understands the PROXY protocol, where somebody speaks
+it.
 """
 
 import http.server
@@ -26,6 +27,8 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     name = ""
     sick = Path()
+    checked: dict = {}
+    """What the last check asked."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -48,15 +51,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self._slowly(float(self.path.rpartition("/")[2]))
         if self.path.startswith("/wait/"):
             time.sleep(float(self.path.rpartition("/")[2]))
-        status = 503 if self.path.startswith("/healthz") and self.server.sick.exists() else 200
+        check = self.path.startswith("/healthz")
+        status = 503 if check and self.server.sick.exists() else 200
         heard = {
             "name": self.server.name, "method": self.command, "path": self.path,
             "headers": {key.lower(): value for key, value in self.headers.items()},
             "client": self.client_address[0].removeprefix("::ffff:"), "proxied": self.proxied,
         }  # fmt: skip
+        if check:
+            self.server.checked = heard
+        elif self.path == "/checked":
+            heard = self.server.checked
         return self._answer(status, json.dumps(heard).encode())
 
-    do_POST = do_PUT = do_HEAD = do_GET  # noqa: N815
+    do_POST = do_PUT = do_HEAD = do_OPTIONS = do_GET  # noqa: N815
 
     def log_message(self, *_arguments):
         """Nobody reads it."""

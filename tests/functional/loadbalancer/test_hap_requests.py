@@ -84,6 +84,25 @@ def test_routes_lead_to_other_pools_and_the_first_that_matches_decides(scene: Sc
     assert asked("n99.example", "/") == "web3"
 
 
+def test_a_route_may_be_of_all_names_below_one(scene: Scene) -> None:
+    scene.serve(1, 2, 3)
+    pools = tuple(
+        Pool(name, scene.servers(number), check=QUICK)
+        for number, name in enumerate(("www", "below", "quoted"), 1)
+    )
+    routes = (Route("below", ("*.shop.example", "shop.example")), Route("quoted", (), "/it's(a)"))
+    scene.settle(desired(pools=pools, routes=routes))
+
+    def asked(host: str, path: str = "/") -> str:
+        return str(scene.ask(path, headers={"Host": host})["said"]["name"])
+
+    assert asked("a.shop.example") == asked("A.b.SHOP.example:80") == "web2"
+    assert asked("shop.example") == "web2"
+    assert asked("myshop.example") == asked("shop.example.org") == "web1"
+    assert asked("x.example", "/it's(a)/b") == "web3"
+    assert asked("x.example", "/its") == "web1"
+
+
 @pytest.mark.parametrize("mode", [Mode.HTTP, Mode.TCP])
 def test_only_who_is_allowed_comes_in(scene: Scene, other: str, mode: Mode) -> None:
     scene.serve(1)
@@ -160,6 +179,51 @@ def test_checks_know_which_answers_are_good(
     eventually(lambda: scene.state(wanted, "web1") == ("up" if well else "down"))
     scene.sicken(1)
     eventually(lambda: scene.state(wanted, "web1") == ("down" if well else "up"))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_checks_ask_what_was_written(scene: Scene, method: str) -> None:
+    scene.serve(1)
+    path = "/healthz/it's?deep=1&of=all"
+    check = dataclasses.replace(QUICK, method=method, path=path, host="www.example")
+    wanted = desired(*scene.servers(1), check=check)
+    scene.settle(wanted)
+    eventually(lambda: scene.state(wanted, "web1") == "up")
+    heard = scene.ask("/checked")["said"]
+    assert (heard["method"], heard["path"]) == (method, path)
+    assert heard["headers"]["host"] == "www.example"
+
+
+HALF, WHOLE = "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+SILENCES = {
+    "request": (Mode.HTTP, HALF, 408),
+    "client": (Mode.HTTP, HALF, 408),
+    "keep_alive": (Mode.HTTP, WHOLE, 200),
+    "tunnel": (Mode.TCP, HALF, 0),
+}
+
+
+@pytest.mark.parametrize("key", SILENCES)
+def test_a_client_that_is_silent_is_given_up_in_time(scene: Scene, key: str) -> None:
+    mode, sent, status = SILENCES[key]
+    scene.serve(1)
+    tcp = dataclasses.replace(QUICK, kind=Checking.TCP)
+    timeouts = Timeouts(**{key: 0.5})
+    scene.settle(desired(*scene.servers(1), mode=mode, check=tcp, timeouts=timeouts))
+    heard = scene.hear(sent)
+    assert heard["status"] == status
+    assert 0.5 <= heard["seconds"] < 5  # by default it is ten seconds at least
+
+
+def test_a_server_that_takes_no_connection_is_given_up_in_time(scene: Scene) -> None:
+    timeouts, unchecked = Timeouts(connect=0.3), Check(Checking.NONE)
+    scene.settle(desired(*scene.servers(9), check=unchecked, timeouts=timeouts))
+    chain = "{ type filter hook input priority 0; tcp dport 8009 drop; }"
+    scene.pool.system.run("nft", "-f", "-", stdin=f"table inet deaf {{\nchain in {chain}\n}}\n")
+    try:
+        assert scene.ask(timeout=5)["status"] == 503  # four attempts; by default 20 seconds
+    finally:
+        scene.pool.system.run("nft", "delete", "table", "inet", "deaf")
 
 
 def test_what_is_asked_for_is_shown(scene: Scene) -> None:
