@@ -23,6 +23,7 @@ from cnsmo.services.loadbalancer.terms import (
     RoutedHosts,
     RoutedPath,
     Statuses,
+    TlsVersion,
     UrlPath,
     Vip,
 )
@@ -97,7 +98,7 @@ class Tls(_Model):
         description="PEM files on the carrier, each with its chain and its key; by SNI, the first "
         "for all other names. They are read again when they change.",
     )
-    minimum: Literal["1.2", "1.3"] = Field("1.2", description="The oldest version of TLS.")
+    minimum: TlsVersion = Field("1.2", description="The oldest version of TLS.")
     client_ca: File | None = Field(
         None, description="PEM file of the authority that clients' certificates must be from."
     )

@@ -93,6 +93,16 @@ def test_weights_are_a_hosts_own_then_its_groups_and_operators_have_the_last_wor
     ]
 
 
+@pytest.mark.parametrize(
+    ("backup", "which"),
+    [("web2", ["web2"]), (["web", "db1"], ["web1", "web2", "web3"]),
+     ("all", ["web1", "web2", "web3"]), ("edge", []), ([], [])],
+)  # fmt: skip
+def test_backups_are_hosts_or_groups(backup: Any, which: list[str]) -> None:
+    servers = pool(deployment(balancer(**pools(backup=backup)))).servers
+    assert [server.name for server in servers if server.backup] == which
+
+
 def test_what_is_said_of_one_balancer_is_not_said_of_another() -> None:
     rows = deployment(
         balancer("www"), balancer("www2", listen=81), adjusted("web1", "www2", drain=True)
