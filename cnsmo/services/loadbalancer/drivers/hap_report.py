@@ -144,7 +144,7 @@ def _free(taken: Mapping[str, Any], server: HapServer) -> str:
     return server.name if server.host in taken else server.host
 
 
-def _frontends(desired: LoadBalancerDesired, report: Report) -> dict[str, dict[str, int]]:
+def _frontends(desired: LoadBalancerDesired, report: Report) -> dict[str, dict[str, Any]]:
     rows = {row.pool: row for row in report.rows if row.kind == FRONTEND_ROW}
     redirects = desired.tls.redirects if desired.tls else ()
     places = [(f"{FRONT}-{index}", bind) for index, bind in enumerate(desired.binds)]
@@ -152,9 +152,11 @@ def _frontends(desired: LoadBalancerDesired, report: Report) -> dict[str, dict[s
     total, rate = ("req_tot", "req_rate") if desired.mode == Mode.HTTP else ("stot", "rate")
     return {
         place(bind): {
+            "state": rows[name].text("status").lower(),
             "sessions": rows[name].number("scur"),
             "total": rows[name].number(total),
             "rate": rows[name].number(rate),
+            "errors": rows[name].number("ereq"),
         }
         for name, bind in places
         if name in rows
