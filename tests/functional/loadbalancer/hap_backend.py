@@ -2,8 +2,8 @@
 """A web server of a pool, run by its path: ``hap_backend.py NAME PORT FOLDER``; prints ``ready``.
 
 It answers with what it was asked, as JSON; while FOLDER/NAME.sick exists, it is unwell. What the
-last check asked is told at ``/checked``. It understands the PROXY protocol, where somebody speaks
-it.
+last check asked is told at ``/checked``; checks of ``/healthz/turns`` are good and bad in turn. It
+understands the PROXY protocol, where somebody speaks it.
 """
 
 import http.server
@@ -29,6 +29,8 @@ class Server(http.server.ThreadingHTTPServer):
     sick = Path()
     checked: dict = {}
     """What the last check asked."""
+    turns = 0
+    """How often a check was answered that comes out good and bad in turn."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -51,12 +53,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self._slowly(float(self.path.rpartition("/")[2]))
         if self.path.startswith("/wait/"):
             time.sleep(float(self.path.rpartition("/")[2]))
-        check = self.path.startswith("/healthz")
-        status = 503 if check and self.server.sick.exists() else 200
+        check, status = self.path.startswith("/healthz"), 200
+        if self.path == "/healthz/turns":
+            self.server.turns += 1
+            status = 200 if self.server.turns % 2 else 503
+        elif check and self.server.sick.exists():
+            status = 503
         heard = {
             "name": self.server.name, "method": self.command, "path": self.path,
             "headers": {key.lower(): value for key, value in self.headers.items()},
             "client": self.client_address[0].removeprefix("::ffff:"), "proxied": self.proxied,
+            "turns": self.server.turns,
         }  # fmt: skip
         if check:
             self.server.checked = heard
