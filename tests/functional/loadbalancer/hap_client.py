@@ -28,7 +28,7 @@ def connect(options: dict[str, Any]) -> http.client.HTTPConnection:
     made = http.client.HTTPConnection(address, port, timeout, source)
     made.connect()
     if "proxy" in options:
-        made.sock.sendall(options["proxy"].encode())
+        made.sock.sendall(options["proxy"].encode("latin-1"))
     if "tls" in options:
         made.sock = _tls(options["tls"]).wrap_socket(
             made.sock, server_hostname=options["tls"].get("name")

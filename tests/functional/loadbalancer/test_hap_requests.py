@@ -2,6 +2,7 @@
 """What becomes of requests on their way: headers, routes, who is let in, who is told."""
 
 import dataclasses
+import ipaddress
 import string
 
 import pytest
@@ -17,6 +18,7 @@ from cnsmo.services.loadbalancer.desired import (
     Timeouts,
 )
 from tests.eventually import eventually
+from tests.functional.loadbalancer import hap_backend
 from tests.functional.loadbalancer.hap_scene import QUICK, Scene, desired
 
 PRINTABLE = "".join(it for it in string.printable if it.isprintable()).strip()
@@ -114,14 +116,23 @@ def test_only_who_is_allowed_comes_in(scene: Scene, other: str, mode: Mode) -> N
     assert scene.ask(address=scene.address6)["status"] == 200
 
 
-def test_clients_behind_a_proxy_are_known(scene: Scene) -> None:
+def told(version: str, client: str) -> str:
+    """What a proxy says before a client's first byte (proxy-protocol.txt, 2.1 and 2.2)."""
+    if version == "v1":
+        return f"PROXY TCP4 {client} 10.9.0.1 4711 80\r\n"
+    addresses = ipaddress.IPv4Address(client).packed + ipaddress.IPv4Address("10.9.0.1").packed
+    header = hap_backend.SIGNATURE + b"\x21\x11" + (len(addresses) + 4).to_bytes(2)
+    return (header + addresses + (4711).to_bytes(2) + (80).to_bytes(2)).decode("latin-1")
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_clients_behind_a_proxy_are_known(scene: Scene, version: str) -> None:
     scene.serve(1)
     known = {"accept_proxy": True, "allow": ("192.0.2.0/24",)}
     scene.settle(desired(*scene.servers(1), **known))
-    told = "PROXY TCP4 {} 10.9.0.1 4711 80\r\n"
-    heard = scene.ask(proxy=told.format("192.0.2.7"))["said"]["headers"]
+    heard = scene.ask(proxy=told(version, "192.0.2.7"))["said"]["headers"]
     assert heard["x-forwarded-for"] == "192.0.2.7"
-    assert scene.ask(proxy=told.format("198.51.100.7"))["status"] == 0
+    assert scene.ask(proxy=told(version, "198.51.100.7"))["status"] == 0
     assert scene.ask()["status"] == 0
 
 
