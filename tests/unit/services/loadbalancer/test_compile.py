@@ -168,6 +168,12 @@ def test_without_such_a_vpn_they_talk_on_the_vips_own_network() -> None:
     assert [found.network for found in BALANCER.listens(view(rows), "edge2")] == [""]
 
 
+def test_a_carrier_that_is_alone_for_the_time_being_holds_the_vip() -> None:
+    made = compiled(deployment(balancer(on="db", vip="10.2.0.100/24")), "db1")
+    assert made.vip is not None
+    assert (made.vip.peers, made.vip.priority, made.problems) == ((), 250, ())
+
+
 def test_a_carrier_elsewhere_cannot_hold_the_vip_and_says_so() -> None:
     rows = deployment(balancer(vip="10.2.0.100/24"), vpn={"members": ["web"]})
     made = compiled(rows, "edge1")
