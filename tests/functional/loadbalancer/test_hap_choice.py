@@ -6,8 +6,8 @@ import dataclasses
 import pytest
 
 from cnsmo.services.loadbalancer.desired import Algorithm, LoadBalancerDesired, Server
-from cnsmo.services.loadbalancer.drivers import hap_falls
-from cnsmo.services.loadbalancer.drivers.hap_falls import FALLS
+from cnsmo.services.loadbalancer.drivers import falls
+from cnsmo.services.loadbalancer.drivers.falls import FALLS
 from tests.eventually import eventually
 from tests.functional.loadbalancer.hap_scene import QUICK, Scene, desired
 
@@ -95,7 +95,7 @@ def test_who_falls_again_and_again_serves_only_while_no_other_is_well(
     eventually(lambda: scene.who() == {"web1": 20})
     scene.sicken(2, sick=False)
     eventually(lambda: scene.who() == {"web2": 20})
-    monkeypatch.setattr(hap_falls, "WITHIN_SECONDS", 0.0)
+    monkeypatch.setattr(falls, "WITHIN_SECONDS", 0.0)
     scene.follow(wanted)
     eventually(lambda: set(scene.who()) == {"web1", "web2"})
     assert scene.observe(wanted).problems == ()

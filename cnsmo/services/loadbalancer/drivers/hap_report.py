@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cnsmo.services.loadbalancer.desired import Bind, LoadBalancerDesired, Mode
+from cnsmo.services.loadbalancer.drivers.falls import Place
 from cnsmo.services.loadbalancer.drivers.hap_front import FRONT, REDIRECT
 from cnsmo.services.loadbalancer.drivers.hap_leaving import Leaver
 from cnsmo.services.loadbalancer.drivers.hap_plan import Key
@@ -91,6 +92,16 @@ def unsettled(config: Config, report: Report) -> bool:
     """Whether there are servers that nobody knows yet whether they are well."""
     rows = report.servers
     return any(_fresh(server, rows.get(server.key)) for server in config.servers.values())
+
+
+def falls(config: Config, report: Report) -> dict[str, tuple[Place, int]]:
+    """How often checks took each server out, as the worker counts it."""
+    rows = report.servers
+    return {
+        server.path: ((server.pool, server.address, server.port), rows[key].number("chkdown"))
+        for key, server in config.servers.items()
+        if key in rows
+    }
 
 
 def _silent_pools(config: Config, report: Report) -> Iterator[str]:

@@ -22,9 +22,9 @@ from cnsmo.services.kit.private_files import read_private, remove_tree, write_pr
 from cnsmo.services.loadbalancer.desired import LoadBalancerDesired, Persistence
 from cnsmo.services.loadbalancer.driver import LoadBalancerDriver
 from cnsmo.services.loadbalancer.drivers import hap_report
+from cnsmo.services.loadbalancer.drivers.falls import Falls
 from cnsmo.services.loadbalancer.drivers.hap_account import account
 from cnsmo.services.loadbalancer.drivers.hap_certificates import Certificates, CertificateStore
-from cnsmo.services.loadbalancer.drivers.hap_falls import Falls
 from cnsmo.services.loadbalancer.drivers.hap_front import sockets_of
 from cnsmo.services.loadbalancer.drivers.hap_host import Host
 from cnsmo.services.loadbalancer.drivers.hap_instance import HapInstance, Wanted
@@ -53,7 +53,6 @@ class HaproxyDriver(LoadBalancerDriver):
         self._store = CertificateStore(system, state_dir)
         self._vrrp = Vrrp(system, state_dir)
         self._falls = Falls()
-        self._wanted: LoadBalancerDesired | None = None
         self._account: tuple[str, str] | None = None
         self._checked = False
 
@@ -77,14 +76,13 @@ class HaproxyDriver(LoadBalancerDriver):
         with self._speaking():
             certificates = self._store.find(desired.tls)
             host = self._host(desired, certificates, make=True)
-            others = self._falls.decide() and desired == self._wanted
-            self._wanted = desired
+            calmed = self._falls.decide(desired)
             config = render(self._falls.calmed(desired), host)
             self._store.put(certificates)
             wanted = Wanted(config, sockets_of(desired, host), desired.drain)
             changes = self._instance.converge(wanted)
             self._store.clean(certificates)
-            if others:  # nothing that was found amiss was repaired
+            if calmed:  # nothing that was found amiss was repaired
                 LOG.info("%s: %s", self.label, "; ".join(changes))
                 changes = []
             return changes + self._vrrp.converge(desired.vip, watches=bool(host.user))
@@ -106,7 +104,7 @@ class HaproxyDriver(LoadBalancerDriver):
             if not self._store.intact(certificates):
                 drift = (*drift, "copies of certificates were changed")
             report = self._instance.report(scene)
-            self._falls.count(report.servers.values(), config.servers)
+            self._falls.count(hap_report.falls(config, report))
             told += self._falls.told(desired)
             waits = report.leavers or vrrp.again or hap_report.unsettled(config, report)
             return Observation(

@@ -2,20 +2,18 @@
 """Servers that fall again and again: until they hold still, they serve only while no other of their
 pool is well.
 
-HAProxy counts how often its checks took a server out; who does so too often is made a backup.
-Nothing of it is on the disk: the next agent process counts anew.
+Who is well, the drivers' checks find out, and count how often somebody was not; who falls too often
+is made a backup. Nothing of it is on the disk: the next agent process counts anew. Pure, but for
+the clock.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from cnsmo.services.loadbalancer.desired import LoadBalancerDesired, Pool, Server
-from cnsmo.services.loadbalancer.drivers.hap_plan import Key
-from cnsmo.services.loadbalancer.drivers.hap_server import HapServer
-from cnsmo.services.loadbalancer.drivers.hap_stat import Row
 
 FALLS, WITHIN_SECONDS = 3, 300.0
 """So many falls in that time are too many."""
@@ -28,26 +26,19 @@ class Falls:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._counted: dict[Key, int] = {}
+        self._counted: dict[str, int] = {}
         self._falls: dict[Place, list[float]] = {}
         self._unsteady: frozenset[Place] = frozenset()
+        self._wanted: LoadBalancerDesired | None = None
 
-    def count(self, rows: Iterable[Row], servers: Mapping[Key, HapServer]) -> None:
-        """Take what a worker counted; one that begins anew, or whom we did not know, tells nothing
-        by its first number."""
-        counted = {
-            (row.pool, row.name): row.number("chkdown")
-            for row in rows
-            if (row.pool, row.name) in servers
-        }
-        now = self._clock()
-        for key, number in counted.items():
-            server = servers[key]
-            more = max(0, number - self._counted.get(key, number))
-            falls = self._falls.setdefault((server.pool, server.address, server.port), [])
-            falls += [now] * min(more, FALLS)
-        self._counted = counted
-        here = {(it.pool, it.address, it.port) for it in servers.values()}
+    def count(self, counted: Mapping[str, tuple[Place, int]]) -> None:
+        """Take how often each server fell. Who begins anew, or was not known, tells nothing by the
+        first number. counted: by a name that is the server's as long as its count is."""
+        now, here = self._clock(), {place for place, _number in counted.values()}
+        for name, (place, number) in counted.items():
+            more = max(0, number - self._counted.get(name, number))
+            self._falls.setdefault(place, []).extend([now] * min(more, FALLS))
+        self._counted = {name: number for name, (_place, number) in counted.items()}
         self._falls = {place: falls for place, falls in self._falls.items() if place in here}
 
     @property
@@ -55,10 +46,11 @@ class Falls:
         """Whether somebody else is unsteady than was decided."""
         return self._found() != self._unsteady
 
-    def decide(self) -> bool:
-        """From now on those are unsteady who are; whether others are than before."""
-        changed, self._unsteady = self.due, self._found()
-        return changed
+    def decide(self, desired: LoadBalancerDesired) -> bool:
+        """From now on those are unsteady who are; whether that is all that is new."""
+        alone = self.due and desired == self._wanted
+        self._unsteady, self._wanted = self._found(), desired
+        return alone
 
     def calmed(self, desired: LoadBalancerDesired) -> LoadBalancerDesired:
         """What is desired, with the unsteady as backups."""

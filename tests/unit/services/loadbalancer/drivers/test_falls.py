@@ -6,9 +6,8 @@ import dataclasses
 import pytest
 
 from cnsmo.services.loadbalancer.desired import LoadBalancerDesired, Server
-from cnsmo.services.loadbalancer.drivers.hap_falls import FALLS, WITHIN_SECONDS, Falls
+from cnsmo.services.loadbalancer.drivers.falls import FALLS, WITHIN_SECONDS, Falls
 from cnsmo.services.loadbalancer.drivers.hap_render import render
-from cnsmo.services.loadbalancer.drivers.hap_stat import Row
 from tests.unit.services.loadbalancer.drivers.hap_words import HOST, PLAIN
 
 WEBS = tuple(Server(f"web{it}", f"10.66.0.{it}", 8080) for it in (1, 2, 3))
@@ -28,13 +27,12 @@ class Watched:
             self.numbers[name] += more
         servers = render(self.falls.calmed(desired), HOST).servers
         self.falls.count(
-            [
-                Row(it.pool, it.name, 2, {"chkdown": str(self.numbers[it.host])})
+            {
+                it.path: ((it.pool, it.address, it.port), self.numbers[it.host])
                 for it in servers.values()
-            ],
-            servers,
+            }
         )
-        self.falls.decide()
+        self.decided = self.falls.decide(desired)
         return [(it.name, it.backup) for it in self.falls.calmed(desired).pools[0].servers]
 
 
@@ -62,6 +60,7 @@ def test_who_falls_too_often_is_a_backup_until_it_holds_still(watched: Watched) 
     assert lowered(watched.look(pool(*WEBS), web1=FALLS - 1)) == []
     watched.now += WITHIN_SECONDS - 1
     assert lowered(watched.look(pool(*WEBS), web1=1)) == ["web1"]
+    assert watched.decided
     assert watched.falls.told(pool(*WEBS)) == [
         "web1 in the pool www fell 3 times or more within 300 s: it serves only while no other is "
         "well"
@@ -70,6 +69,11 @@ def test_who_falls_too_often_is_a_backup_until_it_holds_still(watched: Watched) 
     assert watched.falls.due
     assert lowered(watched.look(pool(*WEBS))) == []
     assert watched.falls.told(pool(*WEBS)) == []
+
+
+def test_what_else_is_new_is_not_taken_for_a_fall(watched: Watched) -> None:
+    assert lowered(watched.look(pool(*WEBS[:2]), web1=FALLS)) == ["web1"]
+    assert not watched.decided
 
 
 def test_a_backup_that_goes_on_falling_stays_one(watched: Watched) -> None:
