@@ -72,6 +72,40 @@ def test_no_request_is_lost_while_everything_changes(scene: Scene) -> None:
     assert set(found.by) == {f"web{it}" for it in EVERYBODY}
 
 
+def test_a_pool_that_is_replaced_as_a_whole_loses_nothing(scene: Scene) -> None:
+    """Who leaves serves until the first of the others has passed a check."""
+    scene.serve(*EVERYBODY)
+    scene.settle(desired(*scene.servers(1, 2), drain=20.0))
+    others = desired(*scene.servers(3, 4), drain=20.0)
+    reloaded = dataclasses.replace(others, timeouts=Timeouts(client=30))
+    for late in (3, 4):
+        scene.sicken(late)
+    with scene.load() as counted:
+        for wanted in (others, reloaded):
+            scene.apply(wanted)
+            assert scene.observe(wanted).drift == ()
+            assert set(scene.who()) == {"web1", "web2"}
+        scene.sicken(3, sick=False)
+        eventually(lambda: scene.state(reloaded, "web3") == "up", what="a first server")
+        assert scene.apply(reloaded) == []
+        assert scene.who() == {"web3": 20}
+        scene.sicken(4, sick=False)
+        scene.follow(reloaded)
+        assert set(scene.who()) == {"web3", "web4"}
+    (found,) = counted
+    assert found.lost == {}
+
+
+def test_who_leaves_does_not_serve_longer_than_it_has_time(scene: Scene) -> None:
+    scene.serve(1, 2)
+    scene.sicken(2)
+    scene.settle(desired(*scene.servers(1)))
+    other = desired(*scene.servers(2), drain=1.0)
+    scene.apply(other)
+    assert scene.who() == {"web1": 20}
+    eventually(lambda: scene.apply(other) == [] and scene.who() == {"nobody": 20}, what="the end")
+
+
 @contextlib.contextmanager
 def tool(scene: Scene, *args: str) -> Iterator[list[str]]:
     """A tool that asks until it is interrupted; the list then has what it says."""

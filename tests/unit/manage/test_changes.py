@@ -19,7 +19,7 @@ def test_a_plan_without_changes_says_so_in_one_line():
 def test_who_left_is_named_with_the_place_that_names_him() -> None:
     gone = Problem(path="vpn.a.members", line=3, message="no host is in the group 'web'")
     plan = Plan(deployment="lab", base_revision=7, changes=[], hosts=[], absent=[gone])
-    assert list(told(plan, Style(enabled=False)))[0] == (
+    assert next(told(plan, Style(enabled=False))) == (
         "Means nobody now: line 3: vpn.a.members: no host is in the group 'web'"
     )
 
