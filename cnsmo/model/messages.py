@@ -177,6 +177,9 @@ class Problem(Message):
     column: int | None = None
     message: str
     remedy: str = ""
+    absent: bool = False
+    """Whether it names somebody who is not there: hosts leave, and what was right may become that.
+    """
 
     def __str__(self) -> str:
         where = f"line {self.line}: " if self.line else ""
@@ -212,6 +215,8 @@ class Plan(Message):
     """Names of the hosts that would be touched."""
     effects: list[Effect] = []
     """What that comes to on them, where a service says so."""
+    absent: list[Problem] = []
+    """What names somebody who left since; it was declared before, and means nobody now."""
     revision: int | None = None
     """The revision that wrote it; None when nothing was written."""
 
