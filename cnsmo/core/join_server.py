@@ -221,7 +221,7 @@ class _Tls(BuiltinSSLAdapter):  # type: ignore[misc, unused-ignore]
             self._count.leave(source)
             sock.close()
             raise errors.FatalSSLAlert(*exc.args) from exc
-        made = cast(_Connection, wrapped)
+        made = cast("_Connection", wrapped)
         made.limit(self._deadline, lambda: self._count.leave(source))
         return made, {"wsgi.url_scheme": "https", "HTTPS": "on"}
 
