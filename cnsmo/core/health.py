@@ -54,6 +54,11 @@ class Health:
         for found in self._core.store.deployments():
             with contextlib.suppress(NotFound):
                 self._core.store.purge(found.name, keep)
+        for finding in self._core.bouncer.audit(fix=True):
+            LOG.warning(
+                "broker: %s %s %s%s",
+                finding.kind, finding.name, finding.problem, "" if finding.mendable else ": look",
+            )  # fmt: skip
 
     def _mark_down(self, deployment: str, host: str, service: str) -> None:
         def work(writer: Writer) -> None:
