@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import amqp
+from oslo_concurrency import lockutils
 from oslo_config import cfg
 from oslo_messaging import TransportURL
 
@@ -122,6 +123,7 @@ class Site:
 
     def client(self, answer: JoinAnswer, role: str = EVERY_SERVICE) -> CoreClient:
         """What a host calls the core with."""
+        lockutils.set_defaults(str(self.path / "locks"))  # as an agent process does
         made = CoreClient(self.conf, TIMEOUT)
         url = transport.agent_url(self.conf, answer.bus_url, answer.id, role)
         made.identify(answer.id, answer.secret, url)
@@ -147,11 +149,11 @@ class Site:
             ),
         )
 
-    def connect(self, answer: JoinAnswer) -> amqp.Connection:
+    def connect(self, answer: JoinAnswer, vhost: str = "") -> amqp.Connection:
         """A connection with a host's account, and nothing of oslo.messaging in between."""
         url = TransportURL.parse(self.conf, answer.bus_url)
         (host,) = url.hosts
-        return self.login(host.username, host.password, url.virtual_host)
+        return self.login(host.username, host.password, vhost or url.virtual_host)
 
     def login(self, user: str, password: str, vhost: str) -> amqp.Connection:
         """A connection with any account."""

@@ -98,3 +98,32 @@ def test_a_stolen_account_is_denied_to(
     ear.until("4711")
     assert not any("forged" in message for message in ear.heard)
     assert site.core.core.bouncer.audit(fix=False) == []
+
+
+def test_the_probes_would_succeed_without_the_layout(
+    site: Site, thief: JoinAnswer, victim: JoinAnswer, ear: Ear
+) -> None:
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    site.api.put("permissions", site.vhost, f"agent-{thief.id}", body=everything)
+    codes = {}
+    for what, attempt in PROBES.items():
+        with site.channel(thief) as channel:
+            codes[what] = refusal(lambda ch, a=attempt: a(ch, thief.id, victim.id), channel)
+    assert DENIED not in codes.values(), codes
+
+
+def test_copies_of_a_call_reach_nobody_but_the_core(
+    site: Site, thief: JoinAnswer, victim: JoinAnswer, ear: Ear
+) -> None:
+    others = [ear.hints, ear.replies, ear.topic, f"{ear.topic}_fanout"]
+    message = amqp.Message("forged", application_headers={"CC": others, "BCC": others})
+    with site.channel(thief) as channel:
+        channel.basic_publish(message, exchange=f"cnsmo-agent.{thief.id}", routing_key="cnsmo-core")
+    AgentClient(site.conf, site.core.core.broker.hinting_url).hint(victim.id, 4711)
+    ear.until("4711")
+    assert not any("forged" in heard for heard in ear.heard)
+
+
+def test_an_account_enters_no_virtual_host_but_the_agents(site: Site, thief: JoinAnswer) -> None:
+    with pytest.raises(amqp.NotAllowed):
+        site.connect(thief, vhost=site.operators.name)
