@@ -23,6 +23,7 @@ from cnsmo.agent.wakeup import Backoff, Reason, Wakeup, jittered
 from cnsmo.agent.worker import Worker
 from cnsmo.bus import transport
 from cnsmo.bus.clients import CoreClient
+from cnsmo.bus.knock import ways
 from cnsmo.model.errors import CnsmoError, Denied, InvalidRequest, Removed, Unavailable
 from cnsmo.model.messages import JoinRequest
 
@@ -139,6 +140,7 @@ class AgentProcess:
         url = transport.agent_url(self._conf, identity.bus_url, identity.id, state_dir.role)
         if url:
             lockutils.set_defaults(str(state_dir.path / "locks"))
+            self._settings.system.ways = ways(self._conf, url)
         self._client.identify(identity.id, identity.secret, url)
         return url
 

@@ -10,6 +10,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable, Collection, Iterable
+from typing import ClassVar
 
 from oslo_config import cfg
 from stevedore import DriverManager
@@ -40,6 +41,8 @@ class Broker(abc.ABC):
     An error's text says what to do, and never holds a secret.
     """
 
+    has_accounts: ClassVar[bool] = True
+    """Whether there is something to revoke and to audit."""
     answering_url: str = ""
     """Where a core answers agents; empty: ``[bus] url``."""
     hinting_url: str = ""

@@ -79,6 +79,14 @@ OPTS = [
         help="Seconds for which a removed host keeps its account at the broker, to hear that it "
         "was removed and take everything down. Its secret is worthless at once.",
     ),
+    cfg.FloatOpt(
+        "audit_interval",
+        default=60.0,
+        min=0.0,
+        max=86400.0,
+        help="Seconds after which a core looks again whether the broker has what it should have, "
+        "and puts it right; at [core] health_interval at the earliest.",
+    ),
     cfg.IntOpt(
         "core_queue_messages",
         default=10_000,

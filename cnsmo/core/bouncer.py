@@ -29,6 +29,8 @@ class Bouncer:
 
         What goes wrong, and what this process does not live to see, the next audit makes good.
         """
+        if not self._broker.has_accounts:
+            return
         timer = threading.Timer(self._farewell, self._revoke, [ident])
         timer.daemon = True
         timer.start()

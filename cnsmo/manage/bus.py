@@ -16,7 +16,7 @@ UNTOUCHED = "yours: not made by CNSMO"
 class Audit(ListCommand):
     """Find accounts, exchanges and queues at the broker without an agent, and the reverse.
 
-    The cores look by themselves, every [core] health_interval, and put right what they made. What
+    The cores look by themselves, every [bus] audit_interval, and put right what they made. What
     CNSMO did not make is only shown. Where [bus] broker is 'none' there is nothing to find.
     """
 

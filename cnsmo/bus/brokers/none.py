@@ -12,6 +12,8 @@ from cnsmo.model.messages import BusFinding
 class NoBroker(Broker):
     """There is nothing to make, and so nothing to find."""
 
+    has_accounts = False
+
     def prepare(self) -> None:
         """Nothing."""
 

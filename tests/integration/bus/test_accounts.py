@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Agents with accounts of their own: they work, two by two, and are thrown out for good."""
 
+import logging
 import threading
 from collections.abc import Callable
 
 import amqp
 import pytest
+from oslo_messaging import TransportURL
 
 from cnsmo.agent.process import AgentProcess
 from cnsmo.bus import transport
+from cnsmo.bus.broker import load
 from cnsmo.core.health import Health
 from cnsmo.core.membership import Membership
-from cnsmo.model.errors import Unavailable
+from cnsmo.model.errors import CnsmoError, Unavailable
 from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import Heartbeat, JoinAnswer
 from tests.eventually import eventually
@@ -125,7 +128,8 @@ def test_the_certificate_is_the_login_where_the_operator_wants_it_so(site: Site)
     answer = site.join("web1")
     pair = site.bed.authority.issue(f"agent-{answer.id}")
     files = f"&ssl_cert_file={pair.certificate}&ssl_key_file={pair.key}"
-    assert "PLAIN" not in answer.bus_url
+    (place,) = TransportURL.parse(site.conf, answer.bus_url).hosts
+    assert not place.password
     with_certificate = answer.model_copy(update={"bus_url": answer.bus_url + files})
     assert site.client(with_certificate).heartbeat(BEAT).head > 0
     assert site.core.core.bouncer.audit(fix=False) == []
@@ -144,3 +148,23 @@ def test_another_hosts_certificate_does_not_open_the_account(site: Site) -> None
     posing = victim.model_copy(update={"bus_url": victim.bus_url + files})
     with pytest.raises(Unavailable):
         site.client(posing).heartbeat(BEAT)
+
+
+def test_no_log_line_and_no_message_has_a_secret(
+    site: Site, thief: JoinAnswer, victim: JoinAnswer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    answer = site.join("web1")
+    site.client(answer).heartbeat(BEAT)
+    site.conf.set_override("management_password", "wrong-and-secret", "bus")
+    with pytest.raises(CnsmoError, match="management_password") as refused:
+        load(site.conf).prepare()
+    site.api.put("users", f"agent-{victim.id}", body={"password": "x", "tags": ""})
+    with pytest.raises(Unavailable) as shut:
+        site.client(victim).heartbeat(BEAT)
+    (place,) = TransportURL.parse(site.conf, answer.bus_url).hosts
+    (theirs,) = TransportURL.parse(site.conf, victim.bus_url).hosts
+    said = f"{caplog.text}{refused.value}{shut.value}"
+    assert "web1" in said
+    for secret in (place.password, theirs.password, "wrong-and-secret", site.bed.password):
+        assert secret not in said
