@@ -236,8 +236,9 @@ class Ear:
         eventually(look, TIMEOUT, f"{text!r} is heard")
 
     def close(self) -> None:
-        """Hang up."""
-        self._connection.close()
+        """Hang up; somebody with all rights may have deleted the queues meanwhile."""
+        with contextlib.suppress(amqp.ConsumerCancelled):
+            self._connection.close()
 
 
 def refusal(attempt: Callable[[amqp.Channel], object], channel: amqp.Channel) -> int:

@@ -14,7 +14,7 @@ from cnsmo.bus import transport
 from cnsmo.bus.broker import load
 from cnsmo.core.health import Health
 from cnsmo.core.membership import Membership
-from cnsmo.model.errors import CnsmoError, Unavailable
+from cnsmo.model.errors import CnsmoError, Removed, Unavailable
 from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import Heartbeat, JoinAnswer
 from tests.eventually import eventually
@@ -116,7 +116,7 @@ def test_a_removed_host_may_hear_of_it_before_it_is_thrown_out(site: Site) -> No
     answer = site.join("web1")
     agent = site.agent(answer)
     remove(site, "web1")
-    with pytest.raises(Exception, match="was removed"):
+    with pytest.raises(Removed, match="was removed"):
         agent.run()
     assert site.core.core.bouncer.audit(fix=True) == []
 
