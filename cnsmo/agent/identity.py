@@ -27,6 +27,8 @@ class HostIdentity(BaseModel):
     secret: str
     deployment: str
     host: str
+    bus_url: str = ""
+    """By which this host uses the bus, with its own account; empty: ``[bus] url``."""
 
 
 class StateDir:

@@ -85,7 +85,7 @@ class AgentEndpoints:
 class OperatorEndpoints:
     """Version history: see bus.clients.OperatorClient."""
 
-    target = oslo_messaging.Target(version="1.2")
+    target = oslo_messaging.Target(version="1.3")
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -211,6 +211,11 @@ class OperatorEndpoints:
     def look(self, ctxt: Context, deployment: str) -> None:
         """Ask all agents for fresh observations."""
         self._inspect.look(deployment)
+
+    @answers
+    def bus_audit(self, ctxt: Context, fix: bool) -> list[msg.BusFinding]:
+        """Where the broker differs from what it should be."""
+        return self._core.bouncer.audit(fix)
 
 
 def _author(ctxt: Context) -> str:

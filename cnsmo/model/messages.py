@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -44,6 +44,8 @@ class JoinAnswer(Message):
     deployment: str
     host: str
     groups: list[str]
+    bus_url: str = ""
+    """By which the host uses the bus, with its account; empty: its own ``[bus] url``."""
 
 
 class Announcement(Message):
@@ -202,3 +204,17 @@ class EventMessage(Message):
     service: str = ""
     message: str = ""
     at: datetime.datetime
+
+
+class BusFinding(Message):
+    """Where the broker differs from what it should be."""
+
+    kind: str
+    """What it is: account, exchange, queue, binding, permission, policy, ..."""
+    name: str
+    agent: str = ""
+    """The id of the host to which it belongs by its name."""
+    problem: str
+    remedy: Literal["make", "delete", "replace"] = "make"
+    mendable: bool = True
+    """False for what CNSMO did not make, and so does not touch."""

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 
 import sqlalchemy as sa
 
 from cnsmo.model.errors import Conflict, Denied, Removed
-from cnsmo.state.engine import transaction
+from cnsmo.state.engine import transaction, utc_now
 from cnsmo.state.secrets import derived, digest, matches, new_id
 from cnsmo.state.store import Store
 from cnsmo.state.tables import DEPLOYMENTS, IDENTITIES
@@ -59,6 +60,21 @@ class Identities:
         if record.revoked_at is not None:
             raise Removed(f"host {record.host!r} was removed from its deployment")
         return Identity(record.id, record.deployment_id, record.deployment, record.host)
+
+    def everybody(self, farewell: float) -> tuple[set[str], set[str]]:
+        """Ids of all living hosts of all deployments, and of those that are just leaving.
+
+        farewell: seconds for which a removed host is leaving.
+        """
+        limit = utc_now() - datetime.timedelta(seconds=farewell)
+        revoked = IDENTITIES.c.revoked_at
+        query = sa.select(IDENTITIES.c.id, revoked).where(
+            sa.or_(revoked.is_(None), revoked > limit)
+        )
+        with transaction(self._store.engine) as connection:
+            records = connection.execute(query).all()
+        living = {record.id for record in records if record.revoked_at is None}
+        return living, {record.id for record in records} - living
 
     def living(self, deployment: str) -> dict[str, str]:
         """Ids of a deployment's hosts by host name."""

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from oslo_config import cfg
 from oslo_messaging._drivers import amqpdriver
 
+from cnsmo.bus.brokers.none import NoBroker
 from cnsmo.bus.envelope import opened
 from cnsmo.core.context import Core
 from cnsmo.core.endpoints import AgentEndpoints, OperatorEndpoints
@@ -116,7 +117,7 @@ def told() -> Told:
 @pytest.fixture
 def core(conf: cfg.ConfigOpts, engine: sa.Engine, told: Any) -> Core:
     """A core."""
-    return Core(conf, engine, told, told)
+    return Core(conf, engine, told, told, NoBroker(conf))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 
 import cnsmo.cmd  # noqa: F401  chooses the threading backend
 from cnsmo import conf
+from cnsmo.bus.brokers.none import NoBroker
 from cnsmo.core.context import Core
 from cnsmo.core.membership import Membership
 from cnsmo.model.errors import NotAdmitted
@@ -86,7 +87,7 @@ def make_core(url: str) -> Core:
     """A core without a bus."""
     conf.register()
     silent: Any = Silent()
-    return Core(conf.CONF, engine_for(url), silent, silent)
+    return Core(conf.CONF, engine_for(url), silent, silent, NoBroker(conf.CONF))
 
 
 def join_many(url: str, token: str, hosts: list[str]) -> dict[str, list[str] | str]:
