@@ -34,6 +34,7 @@ from tests.joining import join_request
 from tests.unit.conftest import Operator
 
 DEADLINE = 1.0
+MOST = 4
 START = Callable[..., threading.Thread]
 
 
@@ -42,8 +43,9 @@ def conf(conf: cfg.ConfigOpts) -> cfg.ConfigOpts:
     conf.set_override("listen", "127.0.0.1", "join")
     conf.set_override("port", 0, "join")
     conf.set_override("deadline", DEADLINE, "join")
-    conf.set_override("threads", 4, "join")
-    conf.set_override("connections_per_source", 3, "join")
+    conf.set_override("threads", 6, "join")
+    # Two for who is slow; a join needs two, the second before the first one's end is noticed.
+    conf.set_override("connections_per_source", MOST, "join")
     return conf
 
 
@@ -337,7 +339,7 @@ def test_a_client_that_is_always_busy_is_closed_at_its_deadline(
 
 
 def test_one_source_cannot_take_all_connections(server: JoinServer) -> None:
-    held = [slow_body(server) for _ in range(3)]
+    held = [slow_body(server) for _ in range(MOST)]
     with plain(server) as one_more:
         assert heard(one_more) == b""
     for connection in held:
