@@ -9,7 +9,7 @@ from pathlib import Path
 from oslo_service import service
 
 from cnsmo import conf
-from cnsmo.bus import transport
+from cnsmo.bus import broker, transport
 from cnsmo.cmd import program
 from cnsmo.core.server import CoreServer
 from cnsmo.state import schema, sealing
@@ -44,6 +44,7 @@ def main() -> int:
 def _work() -> int:
     conf.load(program="cnsmo-core")
     transport.check(conf.CONF)
+    broker.load(conf.CONF)
     engine = make_engine(conf.CONF)
     try:
         schema.check(engine)

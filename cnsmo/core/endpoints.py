@@ -20,7 +20,7 @@ from cnsmo.model import messages as msg
 from cnsmo.model.audit import Act, AuditPage, AuditQuery
 from cnsmo.model.errors import Conflict, Denied, InvalidRequest
 from cnsmo.model.host import HostFacts
-from cnsmo.model.names import check_label
+from cnsmo.model.names import check_label, printable
 from cnsmo.model.resource import OPERATOR, Changes, Row
 from cnsmo.state import tokens
 from cnsmo.state.identities import Identity
@@ -236,6 +236,12 @@ class OperatorEndpoints:
         """Ask all agents for fresh observations."""
         self._inspect.look(deployment)
 
+    @answers
+    def bus_audit(self, ctxt: Context, fix: bool) -> list[msg.BusFinding]:
+        """Where the broker differs from what it should be."""
+        return self._core.bouncer.audit(fix)
+
 
 def _act(ctxt: Context, action: str) -> Act:
-    return Act.of_operator(str(ctxt.get("author", ""))[:MAX_AUTHOR] or OPERATOR, action)
+    author = printable(str(ctxt.get("author", "")))[:MAX_AUTHOR]
+    return Act.of_operator(author or OPERATOR, action)

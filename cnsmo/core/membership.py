@@ -82,6 +82,8 @@ class Membership:
 
         act = Act(Role.HOST, request.host, source, "join")
         answer = self._core.write(deployment, act, work).value
+        # A broker that is away is an error: who asks again has the same identity, and its account.
+        answer.bus_url = self._core.broker.admit(answer.id)
         LOG.info("deployment=%s host=%s id=%s joined", deployment, answer.host, answer.id)
         return answer
 
@@ -256,6 +258,7 @@ class Membership:
 
         done = self._core.write(deployment, act, work)
         self._core.hinter.part(done.value, done.revision)
+        self._core.bouncer.expel(done.value)
         return done.revision
 
 

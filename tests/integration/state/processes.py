@@ -8,6 +8,7 @@ from typing import Any
 
 import cnsmo.cmd  # noqa: F401  chooses the threading backend
 from cnsmo import conf
+from cnsmo.bus.brokers.none import NoBroker
 from cnsmo.core.context import Core
 from cnsmo.core.membership import Membership
 from cnsmo.model.errors import NotAdmitted
@@ -94,7 +95,7 @@ def make_core(url: str, ca_directory: str) -> Core:
     key_file = str(Path(ca_directory).with_name(KEY_FILE))
     conf.CONF.set_override("key_file", key_file, "secrets")
     silent: Any = Silent()
-    return Core(conf.CONF, engine_for(url), silent, silent)
+    return Core(conf.CONF, engine_for(url), silent, silent, NoBroker(conf.CONF))
 
 
 def join_many(

@@ -1,17 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """A wrong document writes nothing; its author is told what is wrong, where, what is right."""
 
+import inspect
+import re
+import typing
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
+from pydantic import BaseModel
 
 from cnsmo.core.context import Core
 from cnsmo.core.declare import Declare
+from cnsmo.model.audit import Act
 from cnsmo.model.errors import InvalidDocument
+from cnsmo.services.loadbalancer.spec import LoadBalancerSpec
 from tests.unit.conftest import Operator, Told
 from tests.unit.model.wrong_balancers import WRONG_BALANCERS
 from tests.unit.model.wrong_documents import WRONG as WRONG_VPNS
 from tests.unit.model.wrong_documents import vpn
 from tests.unit.model.wrong_policies import WRONG_POLICIES
 
+ANNA = Act.of_operator("anna", "apply")
 WRONG = {**WRONG_VPNS, **WRONG_POLICIES, **WRONG_BALANCERS}
 
 
@@ -26,6 +36,35 @@ def test_enough_wrong_documents_are_tried() -> None:
     assert len(WRONG) >= 60
 
 
+def test_every_key_of_a_load_balancer_is_wrong_once() -> None:
+    places = {
+        re.sub(r"\.\d+", "", message.split(": ")[1].removeprefix("loadbalancer.www."))
+        for _document, message in WRONG_BALANCERS.values()
+    }
+    missing = {
+        key
+        for key in keys_of(LoadBalancerSpec)
+        if not any(place == key or place.startswith(f"{key}.") for place in places)
+    }
+    assert missing == set()
+
+
+def keys_of(model: type[BaseModel], before: str = "") -> Iterator[str]:
+    """All keys as operators write them; a pool's once."""
+    for name, field in model.model_fields.items():
+        yield f"{before}{name}"
+        if name != "pool" or not before:
+            for inner in models_in(field.annotation):
+                yield from keys_of(inner, f"{before}{name}.")
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from models_in(argument)
+
+
 def test_every_wrong_document_gets_its_one_message_and_writes_nothing(
     declare: Declare, core: Core, told: Told
 ) -> None:
@@ -33,7 +72,10 @@ def test_every_wrong_document_gets_its_one_message_and_writes_nothing(
     told.events.clear()
     said = {}
     for what, (document, _message) in WRONG.items():
-        for attempt in (lambda d: declare.apply(d, "anna", None), declare.plan):
+        for attempt in (
+            lambda d: declare.apply(d, Act.of_operator("anna", "apply"), None),
+            declare.plan,
+        ):
             with pytest.raises(InvalidDocument) as caught:
                 attempt(document)
             said[what] = str(caught.value)
