@@ -81,7 +81,7 @@ def test_verify_fails_where_a_line_was_altered(shop: Person, conf) -> None:
 
 def test_the_audit_of_a_deleted_deployment_can_be_read(person: Person) -> None:
     person.does("deployment create gone")
-    person.does("deployment delete gone --yes")
+    person.does("deployment delete gone")
     *_rest, last = person.does("audit list -d gone -f json").json
     assert (last["action"], last["after"]) == ("deployment delete", None)
     (found,) = person.does("audit verify -d gone -f json").json

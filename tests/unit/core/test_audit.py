@@ -88,11 +88,9 @@ def test_each_call_of_an_operator_that_writes_is_told(
     before = last(core)
     arguments, things = CALLS[call]
     getattr(operator, call)(**arguments)
-    found = [
-        (kind, name if "-" not in name else f"{name[:2]}…") for _, kind, name in news(core, before)
-    ]
-    assert found == things
-    assert {it for it, _kind, _name in news(core, before)} == {action}
+    told = news(core, before)
+    assert [(kind, f"{name[:2]}…" if "-" in name else name) for _, kind, name in told] == things
+    assert {action for action, _kind, _name in told} == {call.replace("_", " ")}
     assert by(core) == {ANNA}
 
 
