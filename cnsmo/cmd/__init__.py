@@ -10,9 +10,9 @@ import os
 import sys
 from typing import Any, cast
 
+os.umask(0o077)  # before anything can make a file
 cast("dict[str, Any]", sys.modules).setdefault("eventlet", None)
 
 from oslo_service import backend  # noqa: E402
 
-os.umask(0o077)
 backend.init_backend(backend.BackendType.THREADING)

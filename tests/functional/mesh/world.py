@@ -68,8 +68,7 @@ class World:
     def start_agent(self, name: str, resync: float = 1.0) -> None:
         """Start the agent of a VM; at its first start it gets a token for its groups."""
         vm = self.lab.vm(name)
-        request = TokenRequest(groups=list(vm.seat.spec.groups))
-        token = self.client.token_create(DEPLOYMENT, request).token or ""
+        token = self.token(*vm.seat.spec.groups)
         made = dataclasses.replace(
             settings(vm, token, **dataclasses.asdict(self._door)), heartbeat=0.5, resync=resync
         )
@@ -77,6 +76,10 @@ class World:
         thread = threading.Thread(target=_live, args=(agent,), name=name, daemon=True)
         self._agents[name] = (agent, thread)
         thread.start()
+
+    def token(self, *groups: str) -> str:
+        """A join token for a host of these groups."""
+        return self.client.token_create(DEPLOYMENT, TokenRequest(groups=list(groups))).token or ""
 
     def stop_agent(self, name: str) -> None:
         """Stop the agent of a VM; what it brought in force stays."""
