@@ -22,8 +22,9 @@ class Watch(Command):
     """Print events as they happen, until Ctrl-C.
 
     Types: agent.STATE (joining, configuring, ready, degraded, error, down, left), host.announced,
-    host.removed, and SERVICE.declared or SERVICE.removed for what operators declare and for what
-    hosts announce to it (as vpn.declared, vpn.member.declared).
+    host.removed, SERVICE.declared or SERVICE.removed for what operators declare and for what
+    hosts announce to it (as vpn.declared, vpn.member.declared), and audit.ACTION for what the
+    audit says of a write (as audit.apply, audit.join).
 
     Events before the start are not shown: 'agent list' and 'host list' show how things stand.
     """

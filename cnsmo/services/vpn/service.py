@@ -33,6 +33,9 @@ from cnsmo.services.vpn.compile import addresses, belongs, compile_vpn, fits, pe
 from cnsmo.services.vpn.driver import VpnDriver
 from cnsmo.services.vpn.spec import VpnAnnouncement, VpnMember, VpnSpec
 
+FORBEARANCE = 2
+"""So many times its life a key is kept while a member is cut off."""
+
 
 class VpnService(NetworkService):
     """Encrypted networks between the hosts of a deployment."""
@@ -67,7 +70,7 @@ class VpnService(NetworkService):
                 driver=spec.driver,
                 options={
                     **spec.driver_options,
-                    "rotate_after": spec.rotate_after,
+                    "rotate_after": _key_life(view, name, spec),
                     "generation": _generation(view, name, host),
                 },
             )
@@ -168,6 +171,21 @@ def _generation(view: View, name: str, host: str) -> int:
         if working and (member.body.get("generation") or 0) < wanted:
             return int(members[host].body.get("generation") or 0)
     return wanted
+
+
+def _key_life(view: View, name: str, spec: VpnSpec) -> int:
+    """Seconds after which a host replaces its key by itself.
+
+    Longer while a member is cut off: it would not hear of the next key, and so lose a tunnel that
+    works without the core. A command does not wait, nor does a key for ever.
+    """
+    away = view.once(("vpn", "away", name), lambda: _is_away(view, name))
+    return spec.rotate_after * (FORBEARANCE if away else 1)
+
+
+def _is_away(view: View, name: str) -> bool:
+    agents = (view.get(AGENT, joined(host, "vpn")) for host in view.members("vpn", name))
+    return any(agent is not None and agent.gone for agent in agents)
 
 
 def _check_groups(view: View, name: str, spec: VpnSpec) -> list[Problem]:

@@ -2,9 +2,12 @@
 """What operators and hosts do is written down: by whom, from where; never a secret with it."""
 
 import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from cnsmo.core.context import Core
 from cnsmo.model.audit import AuditLine, AuditQuery
@@ -196,6 +199,41 @@ def test_a_refused_call_leaves_no_line(core: Core, operator: Operator, web1: Cal
     with pytest.raises(CnsmoError):
         operator.host_remove(deployment="shop", host="web9")
     assert [it.action for it in lines(core)[len(before) :]] == ["token create"]
+
+
+# what it costs
+
+
+@pytest.fixture
+def statements(core: Core) -> Iterator[list[str]]:
+    """What is said to the tables of the audit alone, from now on."""
+    said: list[str] = []
+
+    def note(_conn: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if re.match(r"(INSERT INTO|UPDATE|DELETE FROM|SELECT .* FROM) audit", statement, re.S):
+            said.append(statement.split(" (")[0].split(" SET")[0])
+
+    sa.event.listen(core.store.engine, "before_cursor_execute", note)
+    yield said
+    sa.event.remove(core.store.engine, "before_cursor_execute", note)
+
+
+def test_a_write_costs_two_statements_whatever_it_changes(
+    core: Core, operator: Operator, web1: Caller, statements: list[str]
+) -> None:
+    web1.announce(announcement=OFFER)
+    statements.clear()
+    for removed in ("vpn: {}", "vpn: {a: {cidr: 10.1.0.0/16}, b: {cidr: 10.2.0.0/16}}"):
+        operator.apply(document=f"deployment: shop\n{removed}", base_revision=None)
+        assert statements == ["INSERT INTO audit", "UPDATE audit_chains"]
+        statements.clear()
+
+
+def test_what_hosts_report_costs_nothing(web1: Caller, statements: list[str]) -> None:
+    web1.report(report={"service": "vpn", "state": "ready", "applied_revision": 1})
+    web1.heartbeat(beat={"applied": {"vpn": 1}})
+    web1.sync(since=0)
+    assert statements == []
 
 
 # events, secrets

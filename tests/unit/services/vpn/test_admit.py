@@ -194,6 +194,22 @@ def test_a_key_that_another_member_has_is_refused(theirs: str, mine: str) -> Non
     VPN.admit(view(rows), "backbone", "b", VPN.Announcement.model_validate(announced))
 
 
+def test_a_key_is_not_replaced_by_age_while_a_member_is_cut_off_unless_it_is_twice_as_old() -> None:
+    rows = [host("a"), host("b"), host("c"), instance(driver="wireguard", rotate_after=100)]
+    rows += [member(name, f"10.66.0.{n}", driver="wireguard") for n, name in enumerate("abc", 1)]
+
+    def life(**states: str) -> float:
+        said = [
+            row("agent", f"{name}/vpn", {"state": state, "reason": ""})
+            for name, state in states.items()
+        ]
+        return float(VPN.units(view(rows + said), "a")[0].options["rotate_after"])
+
+    assert life(a="ready", b="ready", c="error") == 100
+    assert life(a="ready", b="down", c="ready") == 200
+    assert life(a="ready", b="joining") == 100
+
+
 def test_hosts_change_their_keys_one_after_the_other() -> None:
     rows = [host("a"), host("b"), host("c"), instance(driver="wireguard")]
     rows += [
