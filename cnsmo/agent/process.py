@@ -137,7 +137,9 @@ class AgentProcess:
     def _identify(self, identity: HostIdentity) -> str:
         """Call as this host from now on; returns the URL of its account at the broker, if any."""
         state_dir = self._settings.state_dir
-        url = transport.agent_url(self._conf, identity.bus_url, identity.id, state_dir.role)
+        url = transport.agent_url(
+            self._conf, identity.bus_url, identity.id, state_dir.role, state_dir.tls()
+        )
         if url:
             lockutils.set_defaults(str(state_dir.path / "locks"))
             system = self._settings.system  # its ways have the one to where hosts join already
@@ -180,11 +182,12 @@ class AgentProcess:
                 worker.teardown()
                 raise
             except CnsmoError as exc:
-                if isinstance(exc, Lapsed) and self._came_back(exc):
+                lapsed = exc if isinstance(exc, Lapsed) else self._credentials.lapsed()
+                if lapsed and self._came_back(lapsed):
                     reasons = {Reason.SYNC, Reason.REPORT}
                     continue
                 pause = self._backoff.pause()
-                LOG.warning("%s Next try in %.1f s", _explained(exc), pause)
+                LOG.warning("%s Next try in %.1f s", _explained(lapsed or exc), pause)
                 retry_at = time.monotonic() + pause
                 worker.look_after(due=not reasons & {Reason.RESYNC, Reason.LOOK})
             soonest = min(retry_at, resync_at, worker.look_at)

@@ -56,7 +56,7 @@ class Membership:
         """
         deployment = self._core.tokens.deployment_of(request.token)
         key = keys.requested_key(request.csr, request.nonce)
-        admission = Admission(self._core.conf)
+        admission = Admission(self._core.conf, self._core.broker)
 
         def work(writer: Writer) -> msg.JoinAnswer:
             issued, groups = admission.admit(writer, request, key, source)
@@ -91,10 +91,11 @@ class Membership:
         :raises Conflict: when the request is by another key.
         """
         key = keys.requested_key(csr, who.id)
+        admission = Admission(self._core.conf, self._core.broker)
 
         def work(writer: Writer) -> msg.Certified:
             _present(writer, who)
-            return Admission(self._core.conf).certify(writer, who.id, who.host, key)
+            return admission.certify(writer, who.id, who.host, key)
 
         certified = self._core.write(who.deployment, who.host, work).value
         LOG.info("deployment=%s host=%s id=%s certified anew", who.deployment, who.host, who.id)

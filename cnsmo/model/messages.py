@@ -46,11 +46,15 @@ class JoinRequest(CertificateRequest):
 
 
 class Certified(Message):
-    """A host's certificate and all authorities to believe, as PEM; seconds of its life."""
+    """A host's certificate and all authorities to believe, as PEM; seconds of its life.
+
+    ``bus_authorities``: who vouches for the broker; empty: whom the host's configuration names.
+    """
 
     certificate: str
     authorities: str
     life: float
+    bus_authorities: str = ""
 
 
 class JoinAnswer(Message):
