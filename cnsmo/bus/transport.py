@@ -8,8 +8,10 @@ hints and events expire, all other queues of listeners go with them. What waits 
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import oslo_messaging
@@ -235,10 +237,19 @@ def _opened(
             try:
                 parsed = oslo_messaging.TransportURL.parse(conf, key[1])
                 parsed.query.update(IN_PROCESS_OPTIONS if is_in_process(conf, url) else options)
+                if "use_queue_manager" in parsed.query:
+                    _see_to_a_leader()
                 _OPEN[key] = make(conf, url=parsed)
             except BAD_URL_ERRORS as exc:
                 raise InvalidRequest(BAD_URL) from exc
         return _OPEN[key]
+
+
+def _see_to_a_leader() -> None:
+    """oslo.messaging names queues by when the process group's leader began, and a shell that
+    started us in the background may have ended: then we lead a group of our own."""
+    if not Path(f"/proc/{os.getpgrp()}/stat").exists():
+        os.setpgrp()
 
 
 def _set_defaults(conf: cfg.ConfigOpts) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
@@ -107,12 +107,14 @@ class View:
             (self._dead if row.deleted else self._live).setdefault(row.kind, {})[row.name] = row
         self._granted = frozenset(granted)
         self._hosts: dict[str, Host] | None = None
+        self._gone: frozenset[str] | None = None
         self._made: dict[Hashable, Any] = {}
 
-    def after(self, revision: int, rows: Iterable[Row]) -> View:
+    def after(self, revision: int, rows: Collection[Row]) -> View:
         """A later one, in which these rows changed; of those that were deleted nothing is kept.
 
-        It takes as long as there are rows of the kinds that changed.
+        It takes as long as there are rows of the kinds that changed; who the hosts are, and which
+        are gone, is found anew for those alone that changed.
         """
         later = View(self.deployment, revision, (), self.now, self._granted)
         later._live, later._dead = dict(self._live), dict(self._dead)
@@ -125,8 +127,10 @@ class View:
             else:
                 changed[row.kind][row.name] = row
         later._live |= changed
-        if HOST not in changed:
-            later._hosts = self._hosts
+        if self._hosts is not None:
+            later._hosts = _hosts_after(self._hosts, [row for row in rows if row.kind == HOST])
+        if self._gone is not None:
+            later._gone = _gone_after(self._gone, [row for row in rows if row.kind == AGENT])
         return later
 
     def __iter__(self) -> Iterator[Row]:
@@ -160,12 +164,15 @@ class View:
         held = (host.groups for host in self.hosts.values())
         return self._granted.union({ALL}, *held)
 
-    @functools.cached_property
+    @property
     def gone(self) -> frozenset[str]:
         """Hosts of which no agent is there any more."""
-        rows = self._live.get(AGENT, {}).values()  # of which there are tens of thousands
-        away = {_host_of(row) for row in rows if row.gone}
-        return frozenset(away.difference(_host_of(row) for row in rows if away and not row.gone))
+        if self._gone is None:
+            rows = self._live.get(AGENT, {}).values()  # of which there are tens of thousands
+            away = {_host_of(row) for row in rows if row.gone}
+            here = (_host_of(row) for row in rows if away and not row.gone)
+            self._gone = frozenset(away.difference(here))
+        return self._gone
 
     def in_groups(self, groups: Iterable[str]) -> dict[str, Host]:
         """Hosts that belong to at least one of the groups; ``all`` is every host."""
@@ -190,6 +197,28 @@ class View:
             for row in self.rows(member_kind(service))
             if row.name.startswith(prefix)
         }
+
+
+def _hosts_after(hosts: dict[str, Host], rows: list[Row]) -> dict[str, Host]:
+    """All hosts by name, after these rows changed."""
+    if not rows:
+        return hosts
+    found = dict(hosts)
+    for row in rows:
+        if row.deleted:
+            found.pop(row.name, None)
+        else:
+            found[row.name] = row.host
+    if found.keys() <= hosts.keys():
+        return found
+    return {name: found[name] for name in sorted(found)}
+
+
+def _gone_after(gone: frozenset[str], rows: list[Row]) -> frozenset[str] | None:
+    """Who is gone after these rows changed; None where that depends on others, too."""
+    if any(row.deleted or row.gone for row in rows):
+        return None
+    return gone.difference(map(_host_of, rows))
 
 
 def _host_of(row: Row) -> str:
