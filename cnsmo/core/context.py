@@ -22,6 +22,7 @@ from cnsmo.services import registry
 from cnsmo.services.base import NetworkService
 from cnsmo.state.identities import Identities
 from cnsmo.state.liveness import Liveness
+from cnsmo.state.removals import Removals
 from cnsmo.state.store import Store, Written
 from cnsmo.state.tokens import Tokens
 from cnsmo.state.writer import Writer
@@ -46,6 +47,7 @@ class Core:
         self.tokens = Tokens(self.store)
         self.identities = Identities(self.store)
         self.liveness = Liveness(self.store)
+        self.removals = Removals(self.store)
         self.announcer = announcer
         self.hinter = hinter
         self.broker = broker

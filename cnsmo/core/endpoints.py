@@ -164,6 +164,11 @@ class OperatorEndpoints:
         return self._inspect.hosts(deployment)
 
     @answers
+    def host_removals(self, ctxt: Context, deployment: str) -> list[msg.RemovedHost]:
+        """All hosts that were removed."""
+        return self._inspect.removals(deployment)
+
+    @answers
     def host_remove(self, ctxt: Context, deployment: str, host: str) -> int:
         """See Membership.remove."""
         return self._membership.remove(deployment, host, _author(ctxt))

@@ -53,6 +53,15 @@ class Inspect:
         standing = self._core.identities.standing(deployment)
         return [self._host(view, signs, standing, host) for host in view.hosts.values()]
 
+    def removals(self, deployment: str) -> list[msg.RemovedHost]:
+        """All hosts that were removed, the newest last.
+
+        :raises NotFound: when there is no such deployment.
+        """
+        self._core.store.deployment(deployment)
+        found = self._core.removals.of(deployment)
+        return [msg.RemovedHost(**dataclasses.asdict(removal)) for removal in found]
+
     def _host(
         self,
         view: View,

@@ -81,7 +81,10 @@ cnsmo-manage host list -f json -c name -c state
 
 
 class Show(ShowCommand):
-    """Show one host: its facts, its addresses, and its agents with their reasons."""
+    """Show one host: its facts, its addresses, and its agents with their reasons.
+
+    Of a host that was removed: whether all others have done their part, or whom that waits for.
+    """
 
     in_deployment = True
     examples = """
@@ -97,7 +100,9 @@ cnsmo-manage host show web1
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], tuple[Any, ...]]:
         name, client = self.deployment(parsed_args), self.session.client
-        host = find(client, name, parsed_args.host)
+        host = next((it for it in client.host_list(name) if it.name == parsed_args.host), None)
+        if host is None:
+            return self.dict2columns(_removed(client, name, parsed_args.host))
         facts = host.facts
         shown: dict[str, Any] = {
             "Name": host.name,
@@ -214,6 +219,25 @@ def find(client: OperatorClient, deployment: str, name: str) -> HostStatus:
         if host.name == name:
             return host
     raise _unknown(deployment, name)
+
+
+def _removed(client: OperatorClient, deployment: str, name: str) -> dict[str, Any]:
+    """What is known of a host that was removed.
+
+    :raises NotFound: when there never was one of that name.
+    """
+    found = [it for it in client.host_removals(deployment) if it.host == name]
+    if not found:
+        raise _unknown(deployment, name)
+    last = found[-1]
+    return {
+        "Name": last.host,
+        "ID": last.id,
+        "Removed": Moment(last.removed_at),
+        "Removed in revision": last.revision,
+        "Confirmed by all others": Moment(last.confirmed_at),
+        "Waiting for": Names(last.waiting),
+    }
 
 
 def _unknown(deployment: str, host: str) -> NotFound:

@@ -139,6 +139,19 @@ class HostStatus(Message):
     """Until when a join with another key may take its place."""
 
 
+class RemovedHost(Message):
+    """A host that was removed in ``revision``."""
+
+    id: str
+    host: str
+    removed_at: datetime.datetime
+    revision: int
+    confirmed_at: datetime.datetime | None = None
+    """When the last of the others was known to have applied that revision; None: not yet."""
+    waiting: list[str] = []
+    """Hosts that have not applied it yet."""
+
+
 class DeploymentStatus(Message):
     """A deployment in a line."""
 
