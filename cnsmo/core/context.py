@@ -98,8 +98,8 @@ def _moves(service: NetworkService, row: Row, done: Written[Any]) -> bool:
 def event_of(deployment: str, row: Row) -> EventMessage:
     """The event that tells of a changed row.
 
-    ``agent.<state>`` for an agent's transition, ``host.announced|removed`` for a host, and
-    ``<kind>.declared|removed`` for everything else.
+    ``agent.<state>`` for an agent's transition, ``host.announced|quarantined|removed`` for a host,
+    and ``<kind>.declared|removed`` for everything else.
     """
     host = service = message = ""
     if row.kind == AGENT:
@@ -109,6 +109,8 @@ def event_of(deployment: str, row: Row) -> EventMessage:
     elif row.kind == HOST:
         host = row.name
         kind = "host.removed" if row.deleted else "host.announced"
+        if row.body.get("quarantined") and not row.deleted:
+            kind = "host.quarantined"
         message = ", ".join(row.body.get("groups", []))
     elif row.kind.endswith(".member"):
         service = row.kind.removesuffix(".member")

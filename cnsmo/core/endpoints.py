@@ -174,6 +174,13 @@ class OperatorEndpoints:
         return self._membership.remove(deployment, host, _author(ctxt))
 
     @answers
+    def host_quarantine(self, ctxt: Context, deployment: str, host: str, release: bool) -> int:
+        """See Membership.quarantine."""
+        if type(release) is not bool:
+            raise InvalidRequest("release: true or false")
+        return self._membership.quarantine(deployment, host, _author(ctxt), release)
+
+    @answers
     def host_readmit(self, ctxt: Context, deployment: str, host: str, seconds: int) -> None:
         """See Membership.readmit."""
         if type(seconds) is not int or not 1 <= seconds <= MAX_READMIT:

@@ -51,7 +51,7 @@ class Inspect:
         view = self._core.store.view(deployment)
         signs = self._core.liveness.signs(deployment)
         standing = self._core.identities.standing(deployment)
-        return [self._host(view, signs, standing, host) for host in view.hosts.values()]
+        return [self._host(view, signs, standing, host) for host in view.everybody.values()]
 
     def removals(self, deployment: str) -> list[msg.RemovedHost]:
         """All hosts that were removed, the newest last.
@@ -79,6 +79,7 @@ class Inspect:
             name=host.name,
             id=host.id,
             groups=sorted(host.groups),
+            quarantined=host.quarantined,
             facts=HostFacts(**facts),
             agents=agents,
             **(dataclasses.asdict(standing[host.name]) if host.name in standing else {}),

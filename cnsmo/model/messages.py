@@ -137,6 +137,8 @@ class HostStatus(Message):
     """When its certificate ends; None: it never had one."""
     readmit_until: datetime.datetime | None = None
     """Until when a join with another key may take its place."""
+    quarantined: bool = False
+    """Whether an operator has taken it out of everything."""
 
 
 class RemovedHost(Message):

@@ -163,6 +163,8 @@ def _generation(view: View, name: str, host: str) -> int:
     for other, member in members.items():
         if other == host:
             break
+        if other not in view.hosts:
+            continue  # in quarantine: nobody waits for it
         agent = view.get(AGENT, joined(other, "vpn"))
         working = agent is not None and State(agent.body["state"]) in WORKING
         if working and (member.body.get("generation") or 0) < wanted:
