@@ -57,6 +57,7 @@ class VpnTraffic:
         """Everybody named (all, if nobody is) reaches everybody else in both IP versions."""
         if not self.carries:
             return
+        shop.follow()
         hosts = names or tuple(shop.drivers)
         for source in hosts:
             for target in hosts:
