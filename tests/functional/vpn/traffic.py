@@ -43,6 +43,7 @@ class VpnTraffic:
     def mesh(self, shop: Deployment) -> Deployment:
         """The VPN is up on all three, and was seen to work."""
         shop.converge()
+        shop.follow()
         self.assert_works(shop)
         return shop
 
@@ -57,7 +58,6 @@ class VpnTraffic:
         """Everybody named (all, if nobody is) reaches everybody else in both IP versions."""
         if not self.carries:
             return
-        shop.follow()
         hosts = names or tuple(shop.drivers)
         for source in hosts:
             for target in hosts:
