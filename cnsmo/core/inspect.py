@@ -92,7 +92,7 @@ class Inspect:
 
     def members(self, deployment: str, service: str, instance: str) -> dict[str, Row]:
         """What hosts announced to an instance, by host."""
-        return self._core.store.view(deployment).members(service, instance)
+        return self._core.store.view(deployment).places(service, instance)
 
     def rows(self, deployment: str) -> Changes:
         """All live rows that desired state is compiled from, so that others can compile it, too."""

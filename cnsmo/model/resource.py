@@ -131,7 +131,9 @@ class View:
         hosts = [row for row in rows if row.kind == HOST]
         if self._everybody is not None:
             later._everybody = _hosts_after(self._everybody, hosts)
-        if self._hosts is not None:
+        if self._hosts is self._everybody and not any(row.host.quarantined for row in hosts):
+            later._hosts = later._everybody
+        elif self._hosts is not None:
             later._hosts = _hosts_after(self._hosts, hosts, apart=True)
         if self._gone is not None:
             later._gone = _gone_after(self._gone, [row for row in rows if row.kind == AGENT])
@@ -211,7 +213,15 @@ class View:
         return cast("T", self._made[key])
 
     def members(self, service: str, instance: str) -> dict[str, Row]:
-        """What hosts announced to an instance of a service, by host."""
+        """What hosts announced to an instance of a service, by host; not those in quarantine."""
+        found = self.places(service, instance)
+        if self.hosts is self.everybody:
+            return found
+        apart = self.everybody.keys() - self.hosts.keys()
+        return {host: row for host, row in found.items() if host not in apart}
+
+    def places(self, service: str, instance: str) -> dict[str, Row]:
+        """The same of everybody: what is given to a host in quarantine is nobody else's."""
         prefix = joined(instance, "")
         return {
             row.name[len(prefix) :]: row

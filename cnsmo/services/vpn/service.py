@@ -136,7 +136,7 @@ def _refuse_anothers_key(view: View, instance: str, host: str, announced: BaseMo
     :raises Refused: naming the other.
     """
     mine = _keys(announced.model_dump())
-    for other, member in view.members("vpn", instance).items():
+    for other, member in view.places("vpn", instance).items():
         if other != host and mine & _keys(member.body):
             raise Refused(
                 f"VPN {instance}: {other} has announced the same key (a copied disk?): remove the "
@@ -163,8 +163,6 @@ def _generation(view: View, name: str, host: str) -> int:
     for other, member in members.items():
         if other == host:
             break
-        if other not in view.hosts:
-            continue  # in quarantine: nobody waits for it
         agent = view.get(AGENT, joined(other, "vpn"))
         working = agent is not None and State(agent.body["state"]) in WORKING
         if working and (member.body.get("generation") or 0) < wanted:

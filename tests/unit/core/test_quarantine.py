@@ -67,6 +67,17 @@ def test_others_do_not_know_it_any_more_and_it_comes_back_to_its_place(
     assert {name: desired(core, name) for name in NAMES} == before
 
 
+def test_services_do_not_see_it_among_hosts_and_members(
+    core: Core, operator: Operator, hosts: dict[str, Caller]
+) -> None:
+    quarantine(operator, "web2")
+    seen = view(core)
+    assert set(seen.hosts) == set(seen.members("vpn", "backbone")) == {"edge1", "web1"}
+    assert set(seen.everybody) == set(seen.places("vpn", "backbone")) == set(NAMES)
+    assert set(seen.in_groups(["web"])) == {"web1"}
+    assert "web" in seen.groups
+
+
 def test_itself_it_has_a_firewall_and_nothing_else(
     core: Core, operator: Operator, hosts: dict[str, Caller]
 ) -> None:
