@@ -8,6 +8,7 @@ worker takes the listening sockets over. What runs is always what is on the disk
 from __future__ import annotations
 
 import datetime
+import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -116,7 +117,8 @@ class HaproxyDriver(LoadBalancerDriver):
         user, group = self._account
         cookies = any(pool.persistence == Persistence.COOKIE for pool in desired.pools)
         secret = self._secret(make) if cookies else ""
-        return Host(self.label, user, group, IPV6_SOCKETS.exists(), secret, found.material)
+        ipv6, processors = IPV6_SOCKETS.exists(), tuple(sorted(os.sched_getaffinity(0)))
+        return Host(self.label, user, group, ipv6, secret, found.material, processors)
 
     def _secret(self, make: bool) -> str:
         """What cookies are made from; without it they would tell the servers' addresses."""
