@@ -8,7 +8,6 @@ changes one of these is another server, and the earlier one leaves like any othe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -84,12 +83,17 @@ def servers_of(pool: Pool) -> tuple[HapServer, ...]:
 
     :raises DriverError: when one cannot be rendered, or is there twice.
     """
-    found = sorted((_server(pool, server) for server in pool.servers), key=lambda it: it.name)
-    names = [server.name for server in found]
-    if len(set(names)) < len(names):
+    named = {_name(server): server for server in pool.servers}
+    if len(named) < len(pool.servers):
+        names = [_name(server) for server in pool.servers]
         double = next(name for name in names if names.count(name) > 1)
         raise DriverError(f"the pool {pool.name} has {double} twice")
-    return tuple(found if pool.algorithm == Algorithm.FIRST else _identified(found))
+    ordered = pool.algorithm == Algorithm.FIRST
+    taken: set[int] = set()
+    return tuple(
+        _server(pool, name, named[name], 0 if ordered else _ident(named[name], taken))
+        for name in sorted(named)
+    )
 
 
 def common_words(pool: Pool) -> str:
@@ -108,16 +112,20 @@ def common_words(pool: Pool) -> str:
 PROXIES: dict[str, tuple[str, ...]] = {"": (), "v1": ("send-proxy",), "v2": ("send-proxy-v2",)}
 
 
-def _server(pool: Pool, server: Server) -> HapServer:
-    host, address, port = text.host(server.name), text.address(server.address), server.port
+def _name(server: Server) -> str:
     backup = BACKUP if server.backup else ""
+    address = text.address(server.address)
+    return f"{text.host(server.name)}_{address}_{text.port(server.port)}{backup}"
+
+
+def _server(pool: Pool, name: str, server: Server, ident: int) -> HapServer:
     return HapServer(
         pool=text.pool(pool.name),
-        name=f"{host}_{address}_{text.port(port)}{backup}",
-        host=host,
-        address=str(address),
-        port=port,
-        ident=0,
+        name=name,
+        host=text.host(server.name),
+        address=str(text.address(server.address)),
+        port=server.port,
+        ident=ident,
         weight=int(text.number("weight", server.weight, 0, HEAVIEST)),
         backup=bool(server.backup),
         stopped=bool(server.drain),
@@ -127,18 +135,15 @@ def _server(pool: Pool, server: Server) -> HapServer:
     )
 
 
-def _identified(servers: Iterable[HapServer]) -> list[HapServer]:
-    """With ids that depend on nothing but the servers themselves.
+def _ident(server: Server, taken: set[int]) -> int:
+    """An id that depends on nothing but the servers themselves; it is then taken.
 
     Hashing is by id: clients find the same server after a restart, and at another carrier.
     """
-    taken: set[int] = set()
-    found = []
-    for server in servers:
-        digest = hashlib.sha256(f"{server.address} {server.port} {server.backup}".encode()).digest()
-        ident = SMALLEST_ID + int.from_bytes(digest[:8]) % IDS
-        while ident in taken:
-            ident += 1
-        taken.add(ident)
-        found.append(server.model_copy(update={"ident": ident}))
-    return found
+    address = text.address(server.address)
+    digest = hashlib.sha256(f"{address} {server.port} {bool(server.backup)}".encode()).digest()
+    ident = SMALLEST_ID + int.from_bytes(digest[:8]) % IDS
+    while ident in taken:
+        ident += 1
+    taken.add(ident)
+    return ident
