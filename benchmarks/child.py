@@ -75,7 +75,7 @@ class Child:
         line = self._answers.readline()
         if not line:
             said = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
-            raise RuntimeError(f"{self._process.args} ended:\n{said}")
+            raise RuntimeError(f"{self._process.args!r} ended:\n{said}")
         return json.loads(line)
 
 

@@ -52,7 +52,7 @@ class Inside:
             if found:
                 return int(found[0])
             time.sleep(0.002)
-        raise ProcessLookupError(f"{self._nsenter.args} ended")
+        raise ProcessLookupError(f"{self._nsenter.args!r} ended")
 
     @property
     def pipes(self) -> tuple[IO[str], IO[str]]:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 import cnsmo.cmd  # noqa: F401  chooses the threading backend
 from benchmarks import rows
 from benchmarks.child import serve
@@ -23,11 +25,11 @@ from cnsmo.agent.settings import Settings
 from cnsmo.agent.wakeup import Reason, Wakeup
 from cnsmo.agent.worker import Worker
 from cnsmo.bus.clients import CoreClient
-from cnsmo.model.host import HostFacts
 from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import AgentReport, Heartbeat, HeartbeatAnswer
 from cnsmo.model.resource import Changes, Row
 from cnsmo.services import registry
+from cnsmo.services.firewall.drivers.guard import SLOTS
 
 SET = f"m_{rows.GROUP}_u_4"
 REVISION = 1
@@ -55,9 +57,9 @@ class ScriptedCore(CoreClient):
         self.answered = time.monotonic()
         return told or nothing
 
-    def facts(self, facts: HostFacts) -> None: ...
+    def facts(self, facts: BaseModel) -> None: ...
 
-    def knock(self) -> None: ...
+    def knock(self, patience: float) -> None: ...
 
     def report(self, report: AgentReport) -> None:
         self.reports[report.service] = report
@@ -75,7 +77,7 @@ class Member:
         self._handed: list[float] = []
         for name in rows.SERVICES:
             service = registry.service(name)
-            service.compile = self._noted(service.compile)
+            service.compile = self._noted(service.compile)  # type: ignore[method-assign]
         state_dir = StateDir(directory / "agent", EVERY_SERVICE)
         state_dir.open()
         settings = Settings(
@@ -123,10 +125,13 @@ class Member:
         self._worker.work({Reason.SYNC})
         done, answered = self._system.loaded_at(), self._core.answered
         self._check()
-        self._system.run(
-            "nft", "get", "element", "inet", "cnsmo", SET, f"{{ {rows.address(number)} }}"
-        )
+        if not any(self._holds(f"{SET}.{slot}", rows.address(number)) for slot in SLOTS):
+            raise RuntimeError(f"host {number} is not in the kernel")
         return {"compile": done - self._handed[0], "receipt": done - answered}
+
+    def _holds(self, name: str, address: str) -> bool:
+        words = ("nft", "get", "element", "inet", "cnsmo", name, f"{{ {address} }}")
+        return self._system.run(*words, ok=(0, 1)).code == 0
 
     def _check(self) -> None:
         for report in self._core.reports.values():

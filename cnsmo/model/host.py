@@ -55,6 +55,11 @@ class Host(HostFacts):
         return tuple(address for address in own if not address.is_link_local)
 
     @functools.cached_property
+    def own_texts(self) -> tuple[str, ...]:
+        """The same as text."""
+        return tuple(map(str, self.own_addresses))
+
+    @functools.cached_property
     def public_addresses(self) -> tuple[IPAddress, ...]:
         """Its public addresses."""
         return tuple(ipaddress.ip_address(text) for text in self.public)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 
 from cnsmo.model.host import Host
@@ -151,7 +152,8 @@ class _Lines:
         local = self._local(mine, realm)
         if local is None or not _via(rule, realm):
             return []
-        plain = Line(
+        line = functools.partial(
+            Line,
             label,
             rule.action,
             protocol=rule.number,
@@ -161,17 +163,15 @@ class _Lines:
             log=rate(rule.log),
         )
         anybody = self.peers.anybody(theirs, realm)
-        if anybody and not local and rule.versions == (4, 6) and plain.limit is None:
-            return [plain]
+        if anybody and not local and rule.versions == (4, 6) and rule.limit is None:
+            return [line()]
         lines = []
         for version in rule.versions:
             near = tuple(net for net in local if (":" in net) == (version == 6))
             far = self.peers.network(theirs, version)
             name = None if anybody or far else self.peers.named(theirs, realm, version)
             if (near or not local) and (name or far or anybody):
-                lines.append(
-                    dataclasses.replace(plain, version=version, peers=name, network=far, local=near)
-                )
+                lines.append(line(version=version, peers=name, network=far, local=near))
         return lines
 
     def _local(self, terms: tuple[str, ...], realm: str) -> tuple[str, ...] | None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import itertools
 import re
 from collections.abc import Mapping
 
 from cnsmo.model.host import Host
-from cnsmo.model.names import IPNetwork
+from cnsmo.model.names import ALL, IPNetwork
 from cnsmo.model.resource import View
 from cnsmo.services.base import Segment
 from cnsmo.services.firewall.desired import UNDERLAY
@@ -30,6 +31,7 @@ class Peers:
         self._view = view
         self._segments = segments
         self._gone = view.gone
+        self._addresses: dict[tuple[str, ...], tuple[set[str], set[str]]] = {}
         self.sets: dict[str, tuple[str, ...]] = {}
 
     def anybody(self, terms: tuple[str, ...], realm: str) -> bool:
@@ -54,8 +56,14 @@ class Peers:
             return None
         name = f"{_slug(tuple(able), label)}_{_realm(realm)}_{version}"
         if name not in self.sets:
-            gone = frozenset() if label else self._gone
-            self.sets[name] = self._elements(able, realm, version, gone)
+            whose = [term for term in able if not is_network(term)]
+            members = self._of_versions(whose, realm, gone=bool(label))[version == 6]
+            networks = [ipaddress.ip_network(term) for term in able if is_network(term)]
+            self.sets[name] = (
+                _merged([*networks, *map(ipaddress.ip_network, members)])
+                if networks
+                else tuple(sorted(members))
+            )
         return name
 
     @staticmethod
@@ -67,42 +75,41 @@ class Peers:
         if not all(map(is_network, terms)):
             return None
         alike = [term for term in terms if (":" in term) == (version == 6)]
-        merged = _merged([ipaddress.ip_network(term) for term in alike])
-        return merged[0] if len(merged) == 1 else None
+        if len(alike) > 1:
+            alike = list(_merged([ipaddress.ip_network(term) for term in alike]))
+        return alike[0] if len(alike) == 1 else None
 
     @staticmethod
     def means(kind: str, name: str, host: Host) -> bool:
         """Whether a name means a host: its own, or that of one of its groups (kind: which)."""
         return (kind != "group" and host.name == name) or (kind != "host" and host.within([name]))
 
-    def _elements(
-        self, terms: list[str], realm: str, version: int, gone: frozenset[str]
-    ) -> tuple[str, ...]:
-        addresses = {
-            address
-            for term in terms
-            if not is_network(term)
-            for host in self._hosts(term)
-            if host.name not in gone
-            for address in self._addresses(host, realm)
-            if (":" in address) == (version == 6)
-        }
-        networks = [ipaddress.ip_network(term) for term in terms if is_network(term)]
-        if not networks:
-            return tuple(sorted(addresses))
-        alike = [net for net in networks if net.version == version]
-        return _merged([*alike, *map(ipaddress.ip_network, addresses)])
+    def _of_versions(self, terms: list[str], realm: str, gone: bool) -> tuple[set[str], set[str]]:
+        """Addresses of those who are named, of IPv4 and of IPv6; gone: of those too who are."""
+        key = (realm, str(gone), *terms)
+        if key not in self._addresses:
+            hosts = [host for term in terms for host in self._hosts(term)]
+            if self._gone and not gone:
+                hosts = [host for host in hosts if host.name not in self._gone]
+            if realm == UNDERLAY:
+                texts = [host.own_texts for host in hosts]
+            else:
+                members = self._segments[realm].members
+                texts = [members.get(host.name, ()) for host in hosts]
+            everything = set(itertools.chain.from_iterable(texts))
+            six = {address for address in everything if ":" in address}
+            self._addresses[key] = (everything - six if six else everything), six
+        return self._addresses[key]
 
     def _hosts(self, term: str) -> list[Host]:
+        """As means(), of thousands at once."""
         kind, _colon, name = term.rpartition(":")
-        if kind == "host":  # not a walk through all for each
-            return [self._view.hosts[name]] if name in self._view.hosts else []
-        return [host for host in self._view.hosts.values() if self.means(kind, name, host)]
-
-    def _addresses(self, host: Host, realm: str) -> tuple[str, ...]:
-        if realm != UNDERLAY:
-            return self._segments[realm].members.get(host.name, ())
-        return tuple(map(str, host.own_addresses))
+        hosts = self._view.hosts
+        found = [hosts[name]] if kind != "group" and name in hosts else []
+        if kind != "host":
+            everybody = hosts.values()
+            found += everybody if name == ALL else [it for it in everybody if name in it.groups]
+        return found
 
 
 def _merged(networks: list[IPNetwork]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -97,7 +98,7 @@ class Rule(Flow):
             )
         return self
 
-    @property
+    @functools.cached_property
     def versions(self) -> tuple[int, ...]:
         """The IP versions that it can match."""
         found = {ICMP: {4}, ICMPV6: {6}}.get(self.number or -1, {4, 6})

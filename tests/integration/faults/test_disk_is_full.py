@@ -58,7 +58,7 @@ def test_a_full_disk_is_reported_and_heals(fleet: Fleet, small_disk: Path) -> No
     replica = agent.state_dir / "replica-all.json"
     filler = fill(small_disk)
     before = replica.read_text()
-    plan = fleet.apply(document(3))
+    plan = fleet.apply(document(20))  # more than the rest of the last block
     fleet.until(lambda: fleet.agents()["web1"].state is State.DEGRADED, "web1 is degraded")
     found = fleet.agents()["web1"]
     assert found.reason == "the replica cannot be written to disk: No space left on device"
@@ -66,7 +66,7 @@ def test_a_full_disk_is_reported_and_heals(fleet: Fleet, small_disk: Path) -> No
     assert replica.read_text() == before
     filler.unlink()
     fleet.until_ready("web1")
-    assert '"db2"' in replica.read_text()
+    assert '"db19"' in replica.read_text()
     agent.kill()
     agent.start().says("from disk")
     assert "set aside" not in agent.said

@@ -76,20 +76,16 @@ def load_text(system: System, text: str) -> None:
 
 
 def stage(system: System, text: str) -> tuple[str, str]:
-    """Load a ruleset beside the one in force, and ask whether it could be brought in.
-
-    What is refused leaves nothing behind.
+    """Load a ruleset beside the one in force. What is refused leaves nothing behind.
 
     :return: what bring_in() needs.
     :raises ProgramError: when it is refused.
     """
     try:
-        slot, switch = guard.stage(_nft(system), text)
-        check_text(system, switch)
+        return guard.stage(_nft(system), text)
     except ProgramError:
         sweep(system)
         raise
-    return slot, switch
 
 
 def bring_in(system: System, slot: str, switch: str) -> None:
@@ -101,16 +97,20 @@ def bring_in(system: System, slot: str, switch: str) -> None:
     sweep(system, slot)
 
 
-def replace(system: System, text: str) -> None:
+def replace(system: System, text: str) -> str:
     """Bring a whole ruleset in force; where its parts are refused, in one transaction.
 
+    :return: the slot that it is in.
     :raises ProgramError: when that is refused, too.
     """
     try:
-        bring_in(system, *stage(system, text))
+        slot, switch = stage(system, text)
+        bring_in(system, slot, switch)
     except (ProgramError, ValueError) as exc:
         LOG.info("a ruleset cannot be staged, it is loaded at once: %s", exc)
         load_text(system, text)
+        return SLOTS[0]
+    return slot
 
 
 def sweep(system: System, slot: str | None = None) -> None:

@@ -55,15 +55,21 @@ def rate(limit: Rate) -> str:
 
 def ports(ranges: Iterable[tuple[int, int]]) -> str:
     """Ports as an anonymous set; ranges that touch are one."""
-    spans = [(_port(first), _port(last)) for first, last in ranges]
-    for pair in spans:
-        if pair[0] > pair[1]:
-            raise wrong("range of ports", pair)
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in joined_ranges(spans))
+    spans = tuple(ranges)
+    texts = [_ports(first, last) for first, last in spans]
+    if len(spans) > 1:
+        texts = [_ports(first, last) for first, last in joined_ranges(spans)]
+    return ", ".join(texts)
 
 
-def _port(value: object) -> int:
-    return int(number("port", value, 0, 65535))
+def _ports(first: int, last: int) -> str:
+    low = number("port", first, 0, 65535)
+    if first == last:
+        return low
+    high = number("port", last, 0, 65535)
+    if first > last:
+        raise wrong("range of ports", (first, last))
+    return f"{low}-{high}"
 
 
 def types(numbers: Iterable[int]) -> str:

@@ -26,7 +26,8 @@ from cnsmo.services.firewall.drivers.nft_render import FINGERPRINT, Ruleset
 from cnsmo.services.kit.private_files import ensure_directory, read_private, write_private
 
 ARM_SECONDS = 10.0
-POLL_SECONDS = 0.01
+POLL_SECONDS = 0.002
+LOG = "guard.log"
 SYSTEMD = "/run/systemd/system"
 
 
@@ -54,6 +55,8 @@ class Trials:
     def __init__(self, system: System, state_dir: Path) -> None:
         self._system = system
         self._dir = state_dir
+        self._systemd: bool | None = None
+        """Whether systemd runs here; None: not looked yet."""
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -131,27 +134,31 @@ class Trials:
         return read_private(self._dir / (guard.TRIAL_RULES if self.pending else guard.GOOD))
 
     def begin(self, ruleset: Ruleset, seconds: float) -> Pending:
-        """Arm a guard for a ruleset that will be brought in force next.
+        """Start a guard for a ruleset that is about to be loaded; armed() waits for it.
 
-        :raises DriverError, ProgramError: when it cannot be; nothing is on trial then.
+        :raises DriverError, ProgramError: when it cannot be.
         """
         ident = uuid.uuid4().hex[:12]
         until = time.monotonic() + seconds
         made = Pending(ident, ruleset.structure.fingerprint, until, time.time())
-        earlier = self.pending
-        try:
-            self.save_trial(ruleset)
-            write_private(
-                self._dir / guard.TRIAL,
-                json.dumps({**dataclasses.asdict(made), "seconds": seconds}),
-            )
-            self._start(ident)
-        except (DriverError, ProgramError):
-            if earlier is None:
-                self.drop()
-            self.end_guards(but=earlier.id if earlier else None)
-            raise
+        self.save_trial(ruleset)
+        self._write(made, seconds)
+        self._start(ident)
         return made
+
+    def armed(self, pending: Pending, seconds: float) -> None:
+        """Wait for a trial's guard, and count the trial's seconds from now on.
+
+        :raises DriverError: when it does not start.
+        """
+        until = time.monotonic() + ARM_SECONDS
+        while guard.guard_pid(self._dir, pending.id) is None:
+            if time.monotonic() > until:
+                said = (read_private(self._dir / LOG) or "it said nothing").strip()[-300:]
+                raise DriverError(f"the guard of a new ruleset does not start: {said}")
+            time.sleep(POLL_SECONDS)  # a lock that is taken says so to nobody: it has to be tried
+        now = time.monotonic()
+        self._write(dataclasses.replace(pending, deadline=now + seconds), seconds)
 
     def confirm(self) -> bool:
         """Make the trial the last good ruleset; False where nothing is on trial any more."""
@@ -183,22 +190,21 @@ class Trials:
                 self._system.stop(pid, sys.executable)
             path.unlink(missing_ok=True)
 
+    def _write(self, pending: Pending, seconds: float) -> None:
+        fields = {**dataclasses.asdict(pending), "seconds": seconds}
+        write_private(self._dir / guard.TRIAL, json.dumps(fields))
+
     def _start(self, ident: str) -> None:
-        """Start the guard, where systemd runs as a unit of its own, and wait until it is armed."""
-        log = self._dir / "guard.log"
+        """Start the guard, where systemd runs as a unit of its own."""
         command = (sys.executable, "-I", "-S", guard.__file__, str(self._dir), ident)
         if not self._start_unit(f"cnsmo-firewall-guard-{ident}", command):
-            self._system.start(*command, log=log)
-        until = time.monotonic() + ARM_SECONDS
-        while guard.guard_pid(self._dir, ident) is None:
-            if time.monotonic() > until:
-                said = (read_private(log) or "it said nothing").strip()[-300:]
-                raise DriverError(f"the guard of a new ruleset does not start: {said}")
-            time.sleep(POLL_SECONDS)  # a lock that is taken says so to nobody: it has to be tried
+            self._system.start(*command, log=self._dir / LOG)
 
     def _start_unit(self, unit: str, command: tuple[str, ...]) -> bool:
         """Start it outside of the agent's own unit; False where that cannot be done."""
-        if self._system.run("test", "-d", SYSTEMD, ok=(0, 1)).code:
+        if self._systemd is None:
+            self._systemd = not self._system.run("test", "-d", SYSTEMD, ok=(0, 1)).code
+        if not self._systemd:
             return False
         try:
             self._system.run("systemd-run", "--quiet", "--collect", f"--unit={unit}", *command)

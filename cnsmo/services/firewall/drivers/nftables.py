@@ -8,6 +8,7 @@ the one moment on in which the kernel turns from one to the other; why so, says 
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -70,10 +71,12 @@ class NftablesDriver(FirewallDriver):
         self._trials = Trials(system, state_dir)
         self._loaded: Ruleset | None = None
         """What this process loaded last; only to save reading it back before one more element."""
+        self._unseen: tuple[str, str] | None = None
+        """Fingerprint and text of what this process loaded and did not look at since."""
         self._able = False
         """Whether the kernel took a ruleset of ours since something failed the last time."""
         self._slot = SLOTS[0]
-        """Of the ruleset that was read back last."""
+        """Of the ruleset that was loaded or looked at last."""
 
     def check(self) -> None:
         if not self.system.has("nft"):
@@ -115,7 +118,7 @@ class NftablesDriver(FirewallDriver):
         with self._speaking():
             wanted = self._renderer.render(desired, self._ways.find())
             structure = wanted.structure
-            table = read_table(self.system)
+            table = self._look()
             pending, refused = self._trials.guarded, self._trials.refused
             if refused and refused.fingerprint == structure.fingerprint:
                 return self._observe_refused(refused, wanted)
@@ -134,6 +137,7 @@ class NftablesDriver(FirewallDriver):
         if self._trials.guarded is None:
             return False
         with self._speaking(), self._trials.lock():
+            self._see()
             if not self._trials.confirm():
                 return False
             self._memory.forget(self._trials.good_fingerprint)
@@ -177,13 +181,12 @@ class NftablesDriver(FirewallDriver):
             return known
         table = self._read_swept()
         if table and table.objects == self._memory.recall(structure.fingerprint):
-            self._slot = table.slot
             return Ruleset(structure, table.sets)
         return None
 
     def _read_swept(self) -> Table | None:
         """What is in force; what a process left that was killed half-way is swept away."""
-        table = read_table(self.system)
+        table = self._look()
         if table and not table.swept:
             sweep(self.system)
         return table
@@ -221,21 +224,24 @@ class NftablesDriver(FirewallDriver):
         return [said]
 
     def _try(self, desired: FirewallDesired, wanted: Ruleset, ways: Ways) -> None:
-        """Load, arm the guard, then bring in force."""
-        staged = stage(self.system, wanted.text)
+        """Load while the guard gets ready, then bring in force."""
+        self._see()
         first = self._trials.good is None
         earlier = self._trials.pending
         if first:
             last_resort = Renderer(self.label).render(fallback(desired), ways)
             check_text(self.system, last_resort.text)
             self._trials.save_good(last_resort)
-        begun = None
+        touched = earlier is not None
         try:
             begun = self._trials.begin(wanted, desired.confirm)
-            bring_in(self.system, *staged)
-            self._learn(wanted.structure.fingerprint)
+            slot, switch = stage(self.system, wanted.text)
+            self._trials.armed(begun, desired.confirm)
+            touched = True
+            bring_in(self.system, slot, switch)
+            self._loaded_text(wanted.structure.fingerprint, wanted.text, slot)
         except (DriverError, ProgramError):
-            if begun or earlier:  # where even this fails, the guard goes on trying
+            if touched:  # where even this fails, the guard goes on trying
                 if first:
                     delete_table(self.system)
                 else:
@@ -270,16 +276,31 @@ class NftablesDriver(FirewallDriver):
 
     def _load(self, text: str, fingerprint: str) -> None:
         """Replace what is in force by what was good before."""
-        replace(self.system, text)
-        self._learn(fingerprint)
+        self._loaded_text(fingerprint, text, replace(self.system, text))
 
-    def _learn(self, fingerprint: str) -> None:
-        """Remember what the kernel made of what was just loaded."""
+    def _loaded_text(self, fingerprint: str, text: str, slot: str) -> None:
+        """To list thousands of rules takes longer than to load them: it waits for the next look."""
+        self._unseen, self._slot = (fingerprint, text), slot
+
+    def _look(self) -> Table | None:
+        """What is there. What the kernel made of what was loaded last is remembered."""
         table = read_table(self.system)
-        if table is None:
-            raise DriverError("the firewall's table vanished again: does somebody flush it?")
-        self._memory.learn(fingerprint, table)
-        self._slot = table.slot
+        if table and self._unseen:
+            fingerprint, text = self._unseen
+            pending = self._trials.pending
+            current = pending.fingerprint if pending else self._trials.good_fingerprint
+            if fingerprint == current and self._memory.learn(fingerprint, text, table):
+                self._unseen = None
+        if table:
+            self._slot = table.slot
+        return table
+
+    def _see(self) -> None:
+        """Look at what is on trial, if whoever loaded it has not."""
+        pending, text = self._trials.pending, self._trials.saved
+        if pending and text and self._memory.recall(pending.fingerprint) is None:
+            self._unseen = pending.fingerprint, text
+            self._look()
 
     def _save(self, wanted: Ruleset) -> None:
         """What a machine loads when it starts follows the members, too."""
@@ -293,13 +314,13 @@ class NftablesDriver(FirewallDriver):
         if not desired.cut:
             return
         left = {item for items in delta.gone.values() for item in items} if delta else None
-        allowed = permission(self.system, desired, ways)
-        ended = end_flows(self.system, lambda flow: not concerns(flow, left) or allowed(flow))
+        permit = functools.cache(lambda: permission(self.system, desired, ways))
+        ended = end_flows(self.system, lambda flow: not concerns(flow, left) or permit()(flow))
         if ended:
             LOG.info("%s: %d flows ended, which are not allowed any more", self.label, ended)
 
     def _observe_refused(self, refused: Refused, wanted: Ruleset) -> Observation:
-        table = read_table(self.system)
+        table = self._look()
         remembered = self._memory.recall(self._trials.good_fingerprint)
         back = table is not None and table.objects == remembered
         return Observation(
