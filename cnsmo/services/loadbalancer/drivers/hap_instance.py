@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,14 @@ from cnsmo.services.base import System
 from cnsmo.services.loadbalancer.drivers.hap_certificates import FOLDER
 from cnsmo.services.loadbalancer.drivers.hap_drain import part
 from cnsmo.services.loadbalancer.drivers.hap_leaving import Leaver, Leaving
-from cnsmo.services.loadbalancer.drivers.hap_plan import Key, Step, done, make_plan, strays
+from cnsmo.services.loadbalancer.drivers.hap_plan import (
+    Key,
+    Step,
+    done,
+    make_plan,
+    ordered,
+    strays,
+)
 from cnsmo.services.loadbalancer.drivers.hap_process import HapProcess
 from cnsmo.services.loadbalancer.drivers.hap_render import Config
 from cnsmo.services.loadbalancer.drivers.hap_report import FRONTEND_ROW, Report
@@ -70,10 +77,14 @@ class Scene:
 class HapInstance:
     """What runs, and its files in state_dir."""
 
-    def __init__(self, system: System, state_dir: Path, label: str) -> None:
+    def __init__(
+        self, system: System, state_dir: Path, label: str, ordered: Callable[[list[str]], None]
+    ) -> None:
+        """ordered: told the paths of the servers of which a worker takes orders."""
         self._process = HapProcess(system, state_dir)
         self._leaving = Leaving(state_dir)
         self._label = label
+        self._ordered = ordered
 
     def converge(self, wanted: Wanted) -> list[str]:
         """Bring it to what is wanted.
@@ -210,6 +221,7 @@ class HapInstance:
     def _tell(self, commands: Iterable[str]) -> str:
         """Give orders to the worker; the first refusal, if there is one."""
         orders = list(commands)
+        self._ordered([path for order in orders if (path := ordered(order))])
         answers = self._process.worker.tell(orders) if orders else ()
         refused = [f"{order}: {answer}" for order, answer in answers if not done(answer)]
         for line in refused[:5]:

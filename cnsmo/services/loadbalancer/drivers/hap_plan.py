@@ -90,6 +90,14 @@ def done(answer: str) -> bool:
     return answer in DONE or answer.startswith(CHANGED)
 
 
+def ordered(command: str) -> str:
+    """The path of the server that a command brings into another state; "" for all others."""
+    match command.split():
+        case ["set", "server", path, "state" | "health", *_]:
+            return path
+    return ""
+
+
 def removal(server: HapServer, overdue: bool) -> list[str]:
     """The commands that delete a server; the last one is the one that counts.
 

@@ -50,10 +50,10 @@ class HaproxyDriver(LoadBalancerDriver):
 
     def __init__(self, system: System, unit: str, label: str, state_dir: Path) -> None:
         super().__init__(system, unit, label, state_dir)
-        self._instance = HapInstance(system, state_dir, label)
+        self._falls = Falls()
+        self._instance = HapInstance(system, state_dir, label, ordered=self._falls.excuse)
         self._store = CertificateStore(system, state_dir)
         self._vrrp = Vrrp(system, state_dir)
-        self._falls = Falls()
         self._account: tuple[str, str] | None = None
         self._checked = False
 
