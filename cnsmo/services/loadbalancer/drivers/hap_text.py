@@ -8,7 +8,6 @@ looks again: by type, then by alphabet or range.
 from __future__ import annotations
 
 import enum
-import functools
 import ipaddress
 import re
 from typing import TypeVar
@@ -71,18 +70,12 @@ def milliseconds(what: str, seconds: object) -> str:
 def address(value: object) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """A single address, without a zone."""
     try:
-        found = _parsed(_text("address", value))
+        found = ipaddress.ip_address(_text("address", value))
     except ValueError:
         raise wrong("address", value) from None
     if getattr(found, "scope_id", None):
         raise wrong("address", value)
     return found
-
-
-@functools.lru_cache(1 << 14)
-def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The same servers are looked at several times in each pass."""
-    return ipaddress.ip_address(text)
 
 
 def bracketed(value: object) -> str:
