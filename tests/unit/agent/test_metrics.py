@@ -3,6 +3,8 @@
 
 import itertools
 import socket
+import subprocess
+import sys
 import threading
 import urllib.request
 from pathlib import Path
@@ -120,6 +122,16 @@ def test_an_agent_without_figures_listens_nowhere_and_keeps_none(shop: Place) ->
     shop.agent("web1", services=BOTH)
     shop.ready("web1")
     assert "metrics" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_an_agent_without_figures_does_not_load_what_would_serve_them() -> None:
+    """It would cost memory, and time at the start."""
+    loaded = "import sys, cnsmo.cmd.agent, cnsmo.agent.process; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", loaded], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "cnsmo.agent.metrics" in done.stdout.split()
+    assert not {"prometheus_client", "cnsmo.agent.exposition"} & set(done.stdout.split())
 
 
 def test_a_port_that_is_taken_is_told_and_the_agent_works_on(
