@@ -63,8 +63,8 @@ def _figures(count: int, found: list[dict[str, Any]]) -> list[Figure]:
         [each[key] * MILLI for each in found] for key in ("told", "done", "checked")
     )
     return [
-        median_of(f"{name} until haproxy has it", "ms", told, SOON),
-        p95_of(f"{name} until haproxy has it", "ms", told),
+        p95_of(f"{name} until haproxy has it", "ms", told, SOON),
+        median_of(f"{name} until haproxy has it", "ms", told),
         median_of(f"{name} until the worker is through", "ms", done),
         median_of(f"{name} until it serves", "ms", checked),
         Figure(
