@@ -5,8 +5,9 @@
 In each round one of the servers is drained and let serve again by an operator's call, is removed
 from the deployment, and joins it anew. The clock starts with the call, or, where it joins, when the
 core has taken it in; it stops when haproxy's runtime API says that the server gets nothing new, or
-is there, to be checked and used. (A join's own time is `newcomer`'s business, and a first check
-takes what the document gives it.) All kinds of changes count alike.
+is there, to be checked and used. (A join's own time is `newcomer`'s business.) All kinds of changes
+count alike. For a join there is told, too, when the server had passed its checks and served, which
+takes what the document gives it.
 
 Beside it the same from the command ``cnsmo-manage loadbalancer drain`` on, typed: most of that is
 Python, which starts.
@@ -53,7 +54,7 @@ GONE = (None, "drain")
 def measure(run: Run) -> list[Figure]:
     """See above."""
     hosts, rounds, warm_ups = run.scale.carried_hosts, run.scale.carried_rounds, run.scale.warm_ups
-    found: dict[str, list[float]] = {kind: [] for kind in ("typed", *KINDS)}
+    found: dict[str, list[float]] = {kind: [] for kind in ("typed", "serves", *KINDS)}
     with _scene(run, hosts) as changes:
         run.expect(rounds)
         for number in range(warm_ups + rounds):
@@ -67,6 +68,7 @@ def measure(run: Run) -> list[Figure]:
     return [
         p95_of(name, "ms", declared, SOON),
         *(median_of(f"{name}: {kind}", "ms", found[kind]) for kind in KINDS),
+        median_of(f"{hosts} hosts: joined until it serves", "ms", found["serves"]),
         p95_of(f"{hosts} hosts: drain typed until in haproxy", "ms", found["typed"], SOON),
         median_of(f"{hosts} hosts: drain typed until in haproxy", "ms", found["typed"]),
     ]
@@ -94,7 +96,7 @@ class Changes:
         self._all_up()
         found["leave"] = self._leave(host)
         self._runtime.wait(lambda seen: host not in seen, SECONDS)
-        found["join"] = self._join(host)
+        found["join"], found["serves"] = self._join(host)
         self._all_up()
         return found
 
@@ -122,16 +124,19 @@ class Changes:
         self._stage.remove(host)
         return self._drained(host) - begun
 
-    def _join(self, host: str) -> float:
-        """From when the core says that it has it."""
+    def _join(self, host: str) -> tuple[float, float]:
+        """From when the core says that it has it: until haproxy has it, and until it serves."""
         with Watch(CONF) as watch:
             self._stage.fleet.ask(start={host: self._stage.token([GROUP])})
             self._there(host)
-            effective = time.time()
+            there = time.time()
+            self._runtime.wait(lambda seen: seen.get(host) == "up", SECONDS)
+            serves = time.time()
             until = time.monotonic() + SECONDS
             while (event := watch.next(max(0.0, until - time.monotonic()))) is not None:
                 if event.type == "agent.joining" and event.host == host:
-                    return effective - event.at.timestamp()
+                    joined = event.at.timestamp()
+                    return there - joined, serves - joined
         raise TimeoutError(f"nobody tells that {host} joined")
 
     def _drained(self, host: str) -> float:
