@@ -22,6 +22,7 @@ FRONTEND = {
     "sessions": ("frontend_current_sessions", "Connections of clients", False),
     "total": ("frontend_requests", f"What clients sent: {WHAT}", True),
     "rate": ("frontend_request_rate", f"What clients sent in the last second: {WHAT}", False),
+    "errors": ("frontend_errors", "What clients sent that is no request", True),
 }
 """Name, meaning, and whether it is a counter, by the key in a driver's detail."""
 
@@ -35,6 +36,11 @@ def figures(detail: Mapping[str, Any]) -> Iterator[Figure]:
             yield from _numbers(SERVER, labels, seen)
     for listen, seen in (detail.get("frontends") or {}).items():
         yield from _numbers(FRONTEND, {"listen": listen}, seen)
+        if "state" in seen:
+            meaning = "Whether more clients wait than it may take"
+            yield Figure(
+                "frontend_full", meaning, float(seen["state"] == "full"), {"listen": listen}
+            )
     for path, seen in (detail.get("certificates") or {}).items():
         ends = datetime.datetime.fromisoformat(seen["expires"]).timestamp()
         meaning = "When a certificate ends, in seconds of the epoch"

@@ -25,4 +25,5 @@ def test_requests_and_states_are_counted(scene: Scene) -> None:
         assert found["server_requests", "www", name] == sent[name]
         assert found["server_state", "www", name, "up"] == 1
     assert found["server_requests", "www", "web3"] == 0
+    assert found["frontend_errors", "*:80"] == found["frontend_full", "*:80"] == 0
     assert found[("vip_held",)] == 0

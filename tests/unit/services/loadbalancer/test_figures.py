@@ -17,7 +17,10 @@ WEB1 = {
 }  # fmt: skip
 DETAIL = {
     "servers": {"default": {"web1": WEB1}, "api": {"web1": {**WEB1, "state": "leaving"}}},
-    "frontends": {"*:80": {"sessions": 4, "total": 90, "rate": 7}},
+    "frontends": {
+        "*:80": {"state": "full", "sessions": 4, "total": 90, "rate": 7, "errors": 6},
+        "*:81": {"state": "open", "sessions": 0, "total": 0, "rate": 0, "errors": 0},
+    },
     "certificates": {"/etc/ssl/shop.pem": {"names": ["a"], "expires": "2026-12-01T00:00:00+00:00"}},
     "vip": True,
 }
@@ -51,6 +54,8 @@ def test_frontends_certificates_and_the_vip_have_theirs() -> None:
     assert found["frontend_current_sessions", "*:80"] == 4
     assert found["frontend_requests", "*:80"] == 90
     assert found["frontend_request_rate", "*:80"] == 7
+    assert found["frontend_errors", "*:80"] == 6
+    assert (found["frontend_full", "*:80"], found["frontend_full", "*:81"]) == (1, 0)
     ends = datetime.datetime(2026, 12, 1, tzinfo=datetime.UTC).timestamp()
     assert found["certificate_expiry_timestamp_seconds", "/etc/ssl/shop.pem"] == ends
     assert found[("vip_held",)] == 1
@@ -58,13 +63,24 @@ def test_frontends_certificates_and_the_vip_have_theirs() -> None:
 
 
 def test_what_a_driver_does_not_know_is_missing_and_not_zero() -> None:
-    found = told({"servers": {"default": {"web1": {**WEB1, "errors": None}}}})
-    assert not [key for key in found if key[0] in ("server_errors", "vip_held")]
+    found = told(
+        {
+            "servers": {"default": {"web1": {**WEB1, "errors": None}}},
+            "frontends": {"*:80": {"sessions": 4, "total": 90, "rate": 7}},
+        }
+    )
+    unknown = ("server_errors", "vip_held", "frontend_errors", "frontend_full")
+    assert not [key for key in found if key[0] in unknown]
 
 
 def test_totals_are_counters_and_nothing_else_is() -> None:
     counters = {it.name for it in BALANCER.figures(DETAIL) if it.counter}
-    assert counters == {"server_requests", "server_errors", "frontend_requests"}
+    assert counters == {
+        "server_requests",
+        "server_errors",
+        "frontend_requests",
+        "frontend_errors",
+    }
 
 
 def test_what_bears_one_name_has_the_same_labels_and_meaning() -> None:
