@@ -73,7 +73,7 @@ def conf(sqlite_url: str, tmp_path: Path) -> Iterator[cfg.ConfigOpts]:
     transport.close()
     made.reset()
     made.clear_override("connection", "database")
-    for group in ("core", "agent", "host", "bus"):
+    for group in ("core", "agent", "host", "metrics", "bus"):
         for name in made[group]:
             made.clear_override(name, group)
 

@@ -18,7 +18,9 @@ from oslo_log import log
 
 from cnsmo.agent.heartbeat import Heart
 from cnsmo.agent.identity import HostIdentity
+from cnsmo.agent.metrics import Metrics
 from cnsmo.agent.settings import Settings
+from cnsmo.agent.standing import Standing
 from cnsmo.agent.wakeup import Backoff, Reason, Wakeup, jittered
 from cnsmo.agent.worker import Worker
 from cnsmo.bus import transport
@@ -45,6 +47,7 @@ class AgentProcess:
         self._backoff = Backoff(FIRST_PAUSE, settings.retry_max)
         self._server: oslo_messaging.RPCServer | None = None
         """Known once it listens: what has not found the broker yet cannot be stopped."""
+        self._metrics: Metrics | None = None
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -65,6 +68,8 @@ class AgentProcess:
         finally:
             self._ended.set()
             self._heart.stop()
+            if self._metrics is not None:
+                self._metrics.stop()
             if self._server is not None:
                 transport.end(self._server)
             self._settings.state_dir.close()
@@ -123,7 +128,8 @@ class AgentProcess:
             return ""
 
     def _serve(self, identity: HostIdentity, known: bool) -> None:
-        worker = Worker(self._settings, identity, self._client, self._heart)
+        standing = self._show(identity)
+        worker = Worker(self._settings, identity, self._client, self._heart, standing)
         if known:
             worker.return_from_disk()
         url = self._identify(identity)
@@ -143,6 +149,16 @@ class AgentProcess:
             self._settings.system.ways = ways(self._conf, url)
         self._client.identify(identity.id, identity.secret, url)
         return url
+
+    def _show(self, identity: HostIdentity) -> Standing | None:
+        """Serve figures, where they are asked for."""
+        place = self._settings.metrics
+        if place is None:
+            return None
+        standing = Standing(self._wakeup)
+        self._metrics = Metrics(place, self._settings.retry_max, identity, standing.read)
+        self._metrics.start()
+        return standing
 
     def _join(self) -> HostIdentity | None:
         """Join, however long the core needs to appear; None when stopped before."""
@@ -198,6 +214,9 @@ class AgentProcess:
                 retry_at = time.monotonic() + pause
                 worker.look_after(due=not reasons & {Reason.RESYNC, Reason.LOOK})
             reasons = self._wakeup.take(min(retry_at, resync_at, worker.look_at))
+            if Reason.FIGURES in reasons:
+                worker.look_for_figures()
+                reasons -= {Reason.FIGURES}
             now = time.monotonic()
             if now >= retry_at:
                 reasons |= {Reason.SYNC, Reason.REPORT}

@@ -25,3 +25,5 @@ class Settings:
     resync: float = 60.0
     rpc_timeout: float = 15.0
     retry_max: float = 30.0
+    metrics: tuple[str, int] | None = None
+    """Address and TCP port at which figures are served; None: they are not."""

@@ -58,7 +58,7 @@ def settings(options: cfg.ConfigOpts) -> Settings:
 
     :raises InvalidRequest: when a service that shall run is not installed.
     """
-    group = options.agent
+    group, told = options.agent, options.metrics
     alone = options.service
     names = [alone] if alone else list(group.services) or list(registry.services())
     for name in names:
@@ -75,6 +75,7 @@ def settings(options: cfg.ConfigOpts) -> Settings:
         resync=group.resync,
         rpc_timeout=group.rpc_timeout,
         retry_max=group.retry_max,
+        metrics=(told.listen_address, told.listen_port) if told.listen_port else None,
     )
 
 
