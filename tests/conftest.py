@@ -77,7 +77,7 @@ def conf(sqlite_url: str, tmp_path: Path) -> Iterator[cfg.ConfigOpts]:
     transport.close()
     made.reset()
     made.clear_override("connection", "database")
-    for group in ("core", "agent", "host", "bus", "join"):
+    for group in ("core", "agent", "host", "metrics", "bus", "join"):
         for name in made[group]:
             made.clear_override(name, group)
 
