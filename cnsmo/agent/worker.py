@@ -15,6 +15,7 @@ from cnsmo.agent.identity import HostIdentity
 from cnsmo.agent.reconcile import Outcome, ServiceAgent
 from cnsmo.agent.report import report_of
 from cnsmo.agent.settings import Settings
+from cnsmo.agent.standing import Standing
 from cnsmo.agent.units import Units
 from cnsmo.agent.wakeup import Reason
 from cnsmo.bus.clients import CoreClient
@@ -22,6 +23,7 @@ from cnsmo.model.errors import CnsmoError, Denied, Removed, Unavailable
 from cnsmo.model.lifecycle import State
 from cnsmo.model.resource import AGENT, HOST, Changes, View, joined, member_kind
 from cnsmo.services import registry
+from cnsmo.services.base import NetworkService
 from cnsmo.state.replica import Replica
 
 LOG = log.getLogger(__name__)
@@ -31,11 +33,18 @@ class Worker:
     """One host's services, kept equal to the replica. Not thread-safe: one thread works."""
 
     def __init__(
-        self, settings: Settings, identity: HostIdentity, client: CoreClient, heart: Heart
+        self,
+        settings: Settings,
+        identity: HostIdentity,
+        client: CoreClient,
+        heart: Heart,
+        standing: Standing | None = None,
     ) -> None:
+        """standing: where it writes down how the services stand, if somebody wants to know."""
         self._settings = settings
         self._client = client
         self._heart = heart
+        self._standing = standing
         self._host = identity.host
         self._replica = Replica(settings.state_dir.replica(), identity.deployment, identity.id)
         self._label = joined(identity.deployment, identity.host)
@@ -94,6 +103,21 @@ class Worker:
                 self._tell(name, outcome, asked=False)
             self._heart.beat_until_confirmed(name)
         return news
+
+    def look_for_figures(self) -> None:
+        """Look at the services that have figures; the core is told nothing, nothing is changed."""
+        if self._standing is None:
+            return
+        for agent in self._agents:
+            last = self._standing.last(agent.service)
+            if last is not None and _has_figures(agent.service):
+                self._note(agent.service, agent.look(last.outcome))
+        self._standing.looked()
+
+    def _note(self, service: NetworkService, outcome: Outcome) -> None:
+        if self._standing is not None:
+            revision = self._heart.applied_revision(service.name)
+            self._standing.note(service, outcome, revision)
 
     def _due(self) -> list[ServiceAgent]:
         now = time.monotonic()
@@ -255,7 +279,8 @@ class Worker:
             self._heart.applied(agent.service.name, view.revision)
         trouble = "; ".join([*filter(None, [self._disk_trouble]), *self._left_over])
         if trouble and outcome.state is State.READY:
-            return dataclasses.replace(outcome, state=State.DEGRADED, reason=trouble)
+            outcome = dataclasses.replace(outcome, state=State.DEGRADED, reason=trouble)
+        self._note(agent.service, outcome)
         return outcome
 
     def _reach(self, patience: float) -> None:
@@ -273,3 +298,7 @@ class Worker:
         except CnsmoError as exc:
             LOG.warning("%s: the core does not take the report: %s", service, exc)
         self._reported[service] = (outcome.state, outcome.reason)
+
+
+def _has_figures(service: NetworkService) -> bool:
+    return type(service).figures is not NetworkService.figures

@@ -12,10 +12,10 @@ from oslo_db import options as db_options
 from oslo_log import log
 
 from cnsmo import __version__
-from cnsmo.conf import agent, bus, core, host, join, secrets
+from cnsmo.conf import agent, bus, core, host, join, metrics, secrets
 
 CONF = cfg.CONF
-MODULES = (core, agent, host, bus, join, secrets)
+MODULES = (core, agent, host, metrics, bus, join, secrets)
 STATE_DIR = Path("/var/lib/cnsmo")
 
 QUIET = [

@@ -210,14 +210,14 @@ def lapsed(host: str, until: datetime.datetime) -> str:
 
 
 def revoke(writer: Writer, host: str) -> bool:
-    """Make a host's secret worthless, inside a write.
+    """Make a host's secret and certificate worthless, inside the write that removes it.
 
     :return: whether there was such a host.
     """
     record = _living(writer, host)
     if record is None:
         return False
-    _set(writer, str(record.id), revoked_at=writer.now)
+    _set(writer, str(record.id), revoked_at=writer.now, removed_revision=writer.base_revision + 1)
     writer.note(_told(str(record.id), host, {"key": record.key_hash}, None))
     return True
 

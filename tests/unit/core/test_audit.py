@@ -66,6 +66,10 @@ CALLS: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
         {"deployment": "shop", "host": "web1", "seconds": 60},
         [("identity", "h-…")],
     ),
+    "host_quarantine": (
+        {"deployment": "shop", "host": "web1", "release": False},
+        [("host", "web1")],
+    ),
     "renew": (
         {"deployment": "shop", "service": "vpn", "instance": "backbone"},
         [("vpn.renewal", "backbone")],
@@ -223,8 +227,9 @@ def test_a_write_costs_two_statements_whatever_it_changes(
 ) -> None:
     web1.announce(announcement=OFFER)
     statements.clear()
-    for removed in ("vpn: {}", "vpn: {a: {cidr: 10.1.0.0/16}, b: {cidr: 10.2.0.0/16}}"):
-        operator.apply(document=f"deployment: shop\n{removed}", base_revision=None)
+    two = "vpn: {a: {cidr: 10.1.0.0/16}, b: {cidr: 10.2.0.0/16, listen_port: 5}}"
+    for services in ("vpn: {}", two):
+        operator.apply(document=f"deployment: shop\n{services}", base_revision=None)
         assert statements == ["INSERT INTO audit", "UPDATE audit_chains"]
         statements.clear()
 
