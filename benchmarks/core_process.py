@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import cnsmo.cmd  # noqa: F401  chooses the threading backend
 from benchmarks.child import serve
@@ -13,7 +12,7 @@ from cnsmo import conf
 from cnsmo.core.server import CoreServer
 from cnsmo.state import schema
 from cnsmo.state.engine import make_engine
-from cnsmo.state.vault import Vault
+from cnsmo.state.vault import vault_of
 
 
 def main() -> None:
@@ -22,7 +21,7 @@ def main() -> None:
     meter = Meter()
     engine = make_engine(conf.CONF)
     schema.upgrade(engine)
-    Vault(Path(conf.CONF.secrets.key_file)).create()
+    vault_of(conf.CONF).create()
     CoreServer(conf.CONF, engine).start()
     serve(lambda _question: meter.read())
 

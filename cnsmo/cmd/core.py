@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from oslo_service import service
 
@@ -14,7 +13,7 @@ from cnsmo.cmd import program
 from cnsmo.core.server import CoreServer
 from cnsmo.state import schema, sealing
 from cnsmo.state.engine import make_engine
-from cnsmo.state.vault import Vault
+from cnsmo.state.vault import vault_of
 
 
 class CoreService(service.ServiceBase):  # type: ignore[misc]
@@ -48,7 +47,7 @@ def _work() -> int:
     engine = make_engine(conf.CONF)
     try:
         schema.check(engine)
-        sealing.check(engine, Vault(Path(conf.CONF.secrets.key_file)))
+        sealing.check(engine, vault_of(conf.CONF))
     finally:
         engine.dispose()
     service.launch(conf.CONF, CoreService(), restart_method="mutate").wait()

@@ -7,8 +7,9 @@ GROUP = "secrets"
 OPTS = [
     cfg.StrOpt(
         "key_file",
-        default="/var/lib/cnsmo/core/secrets.json",
-        help="File of the key that seals what the database holds of secrets; made by "
+        default="",
+        help="File of the key that seals what the database holds of secrets; left out: "
+        "secrets.json beside an SQLite database, else /var/lib/cnsmo/core/secrets.json. Made by "
         "'cnsmo-manage db upgrade' with the database, or by 'cnsmo-manage secrets init'. All cores "
         "need the same. Back it up apart from the database: without it all hosts have to join "
         "anew.",

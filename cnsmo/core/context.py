@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -28,7 +27,7 @@ from cnsmo.state.liveness import Liveness
 from cnsmo.state.removals import Removals
 from cnsmo.state.store import Store, Written
 from cnsmo.state.tokens import Tokens
-from cnsmo.state.vault import Vault
+from cnsmo.state.vault import vault_of
 from cnsmo.state.writer import Writer
 
 LOG = log.getLogger(__name__)
@@ -49,7 +48,7 @@ class Core:
         broker: Broker,
     ) -> None:
         self.conf = conf
-        self.vault = Vault(Path(conf.secrets.key_file))
+        self.vault = vault_of(conf)
         self.store = Store(engine, self.vault)
         self.tokens = Tokens(self.store)
         self.identities = Identities(self.store)

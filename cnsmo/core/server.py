@@ -7,7 +7,6 @@ All are equal.
 from __future__ import annotations
 
 from concurrent import futures
-from pathlib import Path
 
 import oslo_messaging
 import sqlalchemy as sa
@@ -28,7 +27,7 @@ from cnsmo.model.errors import Unavailable
 from cnsmo.model.messages import JoinAnswer, JoinRequest
 from cnsmo.state import schema, sealing
 from cnsmo.state.engine import make_engine
-from cnsmo.state.vault import Vault
+from cnsmo.state.vault import vault_of
 
 LOG = log.getLogger(__name__)
 
@@ -57,7 +56,7 @@ class CoreServer:
         :raises InvalidRequest: when that key is not the one that the database is sealed with.
         """
         schema.check(self._engine)
-        sealing.check(self._engine, Vault(Path(self._conf.secrets.key_file)))
+        sealing.check(self._engine, vault_of(self._conf))
         self._join = None
         if health and self._conf.join.listen:
             self._join = JoinServer(self._conf, self._take)

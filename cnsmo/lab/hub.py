@@ -32,7 +32,7 @@ from cnsmo.model.messages import TokenRequest
 from cnsmo.services import registry
 from cnsmo.state import schema
 from cnsmo.state.engine import make_engine
-from cnsmo.state.vault import Vault
+from cnsmo.state.vault import Vault, vault_of
 from cnsmo.trust import authority
 from cnsmo.trust.authority import Authority
 
@@ -64,7 +64,7 @@ class Hub:
         """Work until told to stop; ready is called when commands are answered."""
         engine = make_engine(self._conf)
         schema.upgrade(engine)
-        _key(Vault(Path(self._conf.secrets.key_file)))
+        _key(vault_of(self._conf))
         core = CoreServer(self._conf, engine)
         fingerprint = _authority(Path(self._conf.join.ca_directory)).fingerprint
         core.start()

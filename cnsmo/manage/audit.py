@@ -13,7 +13,6 @@ from cnsmo.manage import durations
 from cnsmo.manage.cells import NONE, Cell, Moment, Names, one_line
 from cnsmo.manage.command import VARIABLE, ListCommand
 from cnsmo.manage.errors import Tampered
-from cnsmo.model.names import printable
 
 if TYPE_CHECKING:
     from cnsmo.model.audit import AuditLine
@@ -178,6 +177,8 @@ def moment(text: str) -> datetime.datetime:
 
 
 def _cells(line: AuditLine) -> tuple[Any, ...]:
+    from cnsmo.model.names import printable
+
     return (
         line.number,
         Moment(line.at),

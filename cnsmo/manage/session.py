@@ -105,9 +105,10 @@ class Session:
 
     def vault(self) -> Vault:
         """The key that the database's secrets are sealed with; nothing is read yet."""
-        from cnsmo.state.vault import Vault
+        from cnsmo.state.vault import vault_of
 
-        return Vault(Path(self.conf.secrets.key_file))
+        self.database_file()  # a database that cannot be meant is told first
+        return vault_of(self.conf)
 
     def database_file(self) -> Path | None:
         """The file of an SQLite database; None for other databases, and for one in memory."""

@@ -12,7 +12,9 @@ import os
 import threading
 from pathlib import Path
 
+import sqlalchemy as sa
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from oslo_config import cfg
 from oslo_log import log
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +24,7 @@ from cnsmo.state.secrets import digest, new_secret
 
 LOG = log.getLogger(__name__)
 Stamp = tuple[int, int]
+DIRECTORY = Path("/var/lib/cnsmo/core")
 
 
 class NotSealed(Exception):
@@ -191,6 +194,15 @@ class Vault:
         except OSError:
             return None
         return (found.st_ino, found.st_mtime_ns)
+
+
+def vault_of(conf: cfg.ConfigOpts) -> Vault:
+    """The vault of the database that is configured; nothing is read yet."""
+    if conf.secrets.key_file:
+        return Vault(Path(conf.secrets.key_file))
+    url = sa.make_url(conf.database.connection)
+    beside = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+    return Vault((Path(str(url.database)).parent if beside else DIRECTORY) / "secrets.json")
 
 
 def new_key() -> str:

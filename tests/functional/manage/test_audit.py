@@ -95,7 +95,7 @@ def test_the_audit_of_a_deleted_deployment_can_be_read(person: Person) -> None:
 def alone(conf, tmp_path: Path) -> Person:
     """A person with a configuration and nothing else."""
     conf.set_override("connection", f"sqlite:///{tmp_path}/new/state.sqlite", "database")
-    conf.set_override("key_file", str(tmp_path / "new" / "secrets.json"), "secrets")
+    conf.set_override("key_file", "", "secrets")  # beside the database
     return Person(tmp_path, embed=True)
 
 
@@ -122,6 +122,11 @@ def test_a_database_without_its_key_is_not_served(alone: Person, tmp_path: Path)
     alone.does("deployment list")
     assert "'cnsmo-manage secrets rotate' replaces it" in alone.fails(5, "secrets init")
     assert "replaces it" in alone.fails(5, "secrets init --dry-run")
+
+
+def test_a_database_that_cannot_be_meant_is_told_before_its_key(alone: Person, conf) -> None:
+    conf.set_override("connection", "nonsense", "database")
+    assert "is no URL" in alone.fails(2, "secrets init")
 
 
 def test_a_core_says_what_is_wrong_with_the_key_when_it_starts(conf, tmp_path: Path) -> None:
