@@ -3,6 +3,7 @@
 
 import json
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from cnsmo.core.server import CoreServer
 from cnsmo.model.errors import InvalidRequest, NotFound
 from cnsmo.state.engine import engine_for, transaction
 from cnsmo.state.tables import AUDIT, IDENTITIES
-from tests.functional.manage.person import DOCUMENT, Person
+from tests.eventually import eventually
+from tests.functional.manage.person import DOCUMENT, Person, Said
 
 
 @pytest.fixture
@@ -86,6 +88,25 @@ def test_the_audit_of_a_deleted_deployment_can_be_read(person: Person) -> None:
     assert (last["action"], last["after"]) == ("deployment delete", None)
     (found,) = person.does("audit verify -d gone -f json").json
     assert found["deleted"]
+
+
+def test_events_of_the_audit_are_shown_where_they_are_asked_for(shop: Person, operator) -> None:
+    watching = [
+        (line, threading.Thread(target=lambda line=line: said.update({line: shop.does(line)})))
+        for line in ("watch -f json --count 1", "watch -f json --count 1 --type audit.*")
+    ]
+    said: dict[str, Said] = {}
+    for _line, thread in watching:
+        thread.start()
+    eventually(  # again and again: who watches begins in its own time
+        lambda: operator.renew("lab", "vpn", "backbone") and len(said) == len(watching)
+    )
+    for _line, thread in watching:
+        thread.join(10)
+    plain, audit = (said[line].json for line, _thread in watching)
+    assert plain["type"] == "vpn.renewal.declared"
+    assert audit["type"] == "audit.renew"
+    assert audit["message"].split()[-1] in str(shop.does("audit list -f json").json)
 
 
 # the key

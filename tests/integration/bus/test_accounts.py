@@ -14,11 +14,14 @@ from cnsmo.bus import transport
 from cnsmo.bus.broker import load
 from cnsmo.core.health import Health
 from cnsmo.core.membership import Membership
+from cnsmo.model.audit import Act
 from cnsmo.model.errors import CnsmoError, Removed, Unavailable
 from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import Heartbeat, JoinAnswer
 from tests.eventually import eventually
 from tests.integration.bus.site import TIMEOUT, Site
+
+ANNA = Act.of_operator("anna", "host remove")
 
 SHOP = "deployment: shop\nvpn:\n  backbone: {{cidr: 10.66.0.0/16, driver: noop{more}}}\n"
 BEAT = Heartbeat(applied={})
@@ -36,7 +39,7 @@ def is_ready(site: Site, revision: int) -> Callable[[], bool]:
 
 
 def remove(site: Site, host: str) -> None:
-    Membership(site.core.core).remove("shop", host, "test")
+    Membership(site.core.core).remove("shop", host, ANNA)
 
 
 def test_an_agent_with_its_own_account_is_ready_and_hears_hints(site: Site, thread: START) -> None:

@@ -7,10 +7,13 @@ import pytest
 
 from cnsmo.core.context import Core
 from cnsmo.core.membership import Membership
+from cnsmo.model.audit import Act
 from cnsmo.model.errors import InvalidRequest, NotAdmitted, NotFound
 from cnsmo.model.resource import HOST, View
 from cnsmo.services import registry
 from tests.unit.conftest import Caller, Operator, Told, join, request_to_join
+
+ANNA = Act.of_operator("anna", "host remove")
 
 MESH = """
 deployment: shop
@@ -156,7 +159,7 @@ def test_a_removed_host_leaves_no_quarantine_to_the_next_of_its_name(
     core: Core, operator: Operator, hosts: dict[str, Caller]
 ) -> None:
     quarantine(operator, "web2")
-    Membership(core).remove("shop", "web2", "anna")
+    Membership(core).remove("shop", "web2", ANNA)
     operator.join("web2", operator.token(groups=["web"]))
     row = view(core).get(HOST, "web2")
     assert row is not None

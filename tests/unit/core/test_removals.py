@@ -6,8 +6,11 @@ import pytest
 from cnsmo.core.context import Core
 from cnsmo.core.health import Health
 from cnsmo.core.membership import Membership
+from cnsmo.model.audit import Act
 from cnsmo.model.messages import RemovedHost
 from tests.unit.conftest import Caller, Operator
+
+ANNA = Act.of_operator("anna", "host remove")
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def applied(host: Caller, revision: int) -> None:
 def test_a_removal_waits_for_all_others_and_says_for_whom(
     core: Core, operator: Operator, hosts: dict[str, Caller]
 ) -> None:
-    revision = Membership(core).remove("shop", "web3", "anna")
+    revision = Membership(core).remove("shop", "web3", ANNA)
     assert removal(operator).revision == revision
     assert removal(operator).waiting == ["web1", "web2"]
     applied(hosts["web1"], revision)
@@ -40,7 +43,7 @@ def test_a_removal_waits_for_all_others_and_says_for_whom(
 def test_who_confirmed_last_says_when(
     core: Core, operator: Operator, hosts: dict[str, Caller]
 ) -> None:
-    revision = Membership(core).remove("shop", "web3", "anna")
+    revision = Membership(core).remove("shop", "web3", ANNA)
     for name in ("web1", "web2"):
         applied(hosts[name], revision)
     Health(core).look()
@@ -56,9 +59,9 @@ def test_who_confirmed_last_says_when(
 def test_who_is_removed_later_is_not_waited_for(
     core: Core, operator: Operator, hosts: dict[str, Caller]
 ) -> None:
-    revision = Membership(core).remove("shop", "web3", "anna")
+    revision = Membership(core).remove("shop", "web3", ANNA)
     applied(hosts["web1"], revision + 1)
-    Membership(core).remove("shop", "web2", "anna")
+    Membership(core).remove("shop", "web2", ANNA)
     Health(core).look()
     found = operator.host_removals(deployment="shop")
     assert all(it["confirmed_at"] for it in found)
@@ -68,6 +71,6 @@ def test_who_is_removed_later_is_not_waited_for(
 def test_a_host_that_comes_back_is_another_one(
     core: Core, operator: Operator, hosts: dict[str, Caller]
 ) -> None:
-    Membership(core).remove("shop", "web3", "anna")
+    Membership(core).remove("shop", "web3", ANNA)
     assert operator.join("web3").ident != hosts["web3"].ident
     assert removal(operator).id == hosts["web3"].ident
