@@ -17,6 +17,8 @@ from cnsmo import conf as options
 from cnsmo.bus import transport
 from cnsmo.state import schema
 from cnsmo.state.engine import engine_for
+from tests.beds.ports import PortLease
+from tests.joining import Door, make_authority, open_door
 
 assert cnsmo.cmd
 
@@ -69,13 +71,29 @@ def conf(sqlite_url: str, tmp_path: Path) -> Iterator[cfg.ConfigOpts]:
     made.set_override("connection", sqlite_url, "database")
     made.set_override("state_dir", str(tmp_path / "agent"), "agent")
     made.set_override("token_file", str(tmp_path / "join.token"), "agent")
+    made.set_override("listen", "", "join")
+    made.set_override("ca_directory", str(tmp_path / "ca"), "join")
     yield made
     transport.close()
     made.reset()
     made.clear_override("connection", "database")
-    for group in ("core", "agent", "host", "metrics", "bus"):
+    for group in ("core", "agent", "host", "metrics", "bus", "join"):
         for name in made[group]:
             made.clear_override(name, group)
+
+
+@pytest.fixture
+def door_port() -> Iterator[int]:
+    """A TCP port of this test's own, where hosts may join."""
+    with PortLease() as lease:
+        yield lease.port
+
+
+@pytest.fixture
+def door(conf: cfg.ConfigOpts, door_port: int) -> Door:
+    """Cores of this test let hosts join, over HTTPS."""
+    make_authority(conf)
+    return open_door(conf, door_port)
 
 
 @pytest.fixture

@@ -8,20 +8,29 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from cnsmo.bus.transport import TlsFiles
 from cnsmo.files import sync_folder, write_file
 from cnsmo.model.errors import Conflict, InvalidRequest
+from cnsmo.model.messages import Certified
+from cnsmo.trust import keys
 
+KEY, CERTIFICATE, AUTHORITIES = "host.key", "host.pem", "authorities.pem"
+BROKER_AUTHORITIES = "broker-authorities.pem"
 EVERY_SERVICE = "all"
 """The role of a process that hosts all of the host's services."""
 
 
 class HostIdentity(BaseModel):
-    """The answer to the join, kept."""
+    """The answer to the join, kept.
+
+    ``token``: the digest of the one that it joined with. ``certified_at``: when the certificate
+    came, in seconds since the epoch by this host's clock; ``life``: for how many seconds it counts.
+    """
 
     id: str
     secret: str
@@ -29,6 +38,14 @@ class HostIdentity(BaseModel):
     host: str
     bus_url: str = ""
     """By which this host uses the bus, with its own account; empty: ``[bus] url``."""
+    token: str = ""
+    certified_at: float = 0.0
+    life: float = 0.0
+
+
+def token_digest(token: str) -> str:
+    """By which a token is known again."""
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 class StateDir:
@@ -113,16 +130,42 @@ class StateDir:
                 "deployment, delete the file, and let it join again with a new token"
             ) from None
 
-    def keep(self, identity: HostIdentity) -> None:
-        """Store the identity. The nonce stays: another process of this host may be joining."""
+    def keep(self, identity: HostIdentity, certified: Certified) -> None:
+        """Store the identity with its certificate, for programs that present it.
+
+        The nonce stays: another process of this host may be joining.
+        """
+        if certified.bus_authorities:
+            self._write(BROKER_AUTHORITIES, certified.bus_authorities)
+        else:
+            (self.path / BROKER_AUTHORITIES).unlink(missing_ok=True)
+        self._write(CERTIFICATE, certified.certificate)
+        self._write(AUTHORITIES, certified.authorities)
         self._write("identity.json", identity.model_dump_json())
 
     def nonce(self) -> str:
         """What makes repetitions of this host's join recognisable; made once, then kept."""
-        path = self.path / "join.nonce"
+        return self._once("join.nonce", lambda: secrets.token_urlsafe(32))
+
+    def key(self) -> str:
+        """The host's private key, as PEM; made once, then kept."""
+        return self._once(KEY, lambda: keys.key_pem(keys.new_key()))
+
+    def tls(self) -> TlsFiles:
+        """With what this host proves itself at the broker, and the broker to it."""
+        broker = self.path / BROKER_AUTHORITIES
+        return TlsFiles(
+            certificate=str(self.path / CERTIFICATE),
+            key=str(self.path / KEY),
+            authorities=str(broker) if broker.exists() else "",
+        )
+
+    def _once(self, name: str, make: Callable[[], str]) -> str:
+        """A file that all of the host's processes share, whichever makes it first."""
+        path = self.path / name
         if not path.exists():
-            mine = self.path / f"join.nonce.{self.role}"
-            write_file(mine, secrets.token_urlsafe(32))
+            mine = self.path / f"{name}.{self.role}"
+            write_file(mine, make())
             with contextlib.suppress(FileExistsError):
                 os.link(mine, path)
             mine.unlink()
@@ -131,7 +174,7 @@ class StateDir:
 
     def mark_removed(self, token: str) -> None:
         """Remember durably that this host was removed, and which token it must not use again."""
-        self._write("removed", hashlib.sha256(token.encode()).hexdigest())
+        self._write("removed", token_digest(token))
 
     def is_removed(self, token: str) -> bool:
         """Whether this host was removed, and has got no other token since; empty: it has none."""
@@ -140,7 +183,7 @@ class StateDir:
             used = path.read_text()
         except FileNotFoundError:
             return False
-        given = hashlib.sha256(token.encode()).hexdigest()
+        given = token_digest(token)
         if not token or given == used or self.identity() is not None:
             return True
         path.unlink(missing_ok=True)
@@ -153,7 +196,8 @@ class StateDir:
         """
         if self.services():
             return
-        for name in ("identity.json", "join.nonce"):
+        kept = ("identity.json", "join.nonce", KEY, CERTIFICATE, AUTHORITIES, BROKER_AUTHORITIES)
+        for name in kept:
             (self.path / name).unlink(missing_ok=True)
         for path in self.path.glob("replica-*"):
             path.unlink(missing_ok=True)

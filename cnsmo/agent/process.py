@@ -16,6 +16,7 @@ from oslo_concurrency import lockutils
 from oslo_config import cfg
 from oslo_log import log
 
+from cnsmo.agent.credentials import Credentials
 from cnsmo.agent.heartbeat import Heart
 from cnsmo.agent.identity import HostIdentity
 from cnsmo.agent.metrics import Metrics
@@ -26,12 +27,9 @@ from cnsmo.agent.worker import Worker
 from cnsmo.bus import transport
 from cnsmo.bus.clients import CoreClient
 from cnsmo.bus.knock import ways
-from cnsmo.model.errors import CnsmoError, Denied, InvalidRequest, Removed, Unavailable
-from cnsmo.model.messages import JoinRequest
+from cnsmo.model.errors import CnsmoError, Denied, InvalidRequest, Lapsed, Removed, Unavailable
 
 LOG = log.getLogger(__name__)
-JOIN_TIMEOUT = 5.0
-"""Seconds; short: what is sent before the core is there is lost, and harmless to repeat."""
 FIRST_PAUSE = 0.2
 
 
@@ -45,6 +43,7 @@ class AgentProcess:
         self._client = CoreClient(conf, settings.rpc_timeout)
         self._heart = Heart(settings.heartbeat, settings.services, self._client, self._wakeup)
         self._backoff = Backoff(FIRST_PAUSE, settings.retry_max)
+        self._credentials = Credentials(settings)
         self._server: oslo_messaging.RPCServer | None = None
         """Known once it listens: what has not found the broker yet cannot be stopped."""
         self._metrics: Metrics | None = None
@@ -55,6 +54,7 @@ class AgentProcess:
 
         :raises Conflict: when another process does this one's work, or another host has its name.
         :raises Denied: when the join token is not valid.
+        :raises Untrusted: when who answers the join is not the core that was pinned.
         :raises Removed: when the host was removed; everything is taken down then.
         """
         self._settings.state_dir.open()
@@ -143,10 +143,13 @@ class AgentProcess:
     def _identify(self, identity: HostIdentity) -> str:
         """Call as this host from now on; returns the URL of its account at the broker, if any."""
         state_dir = self._settings.state_dir
-        url = transport.agent_url(self._conf, identity.bus_url, identity.id, state_dir.role)
+        url = transport.agent_url(
+            self._conf, identity.bus_url, identity.id, state_dir.role, state_dir.tls()
+        )
         if url:
             lockutils.set_defaults(str(state_dir.path / "locks"))
-            self._settings.system.ways = ways(self._conf, url)
+            system = self._settings.system  # its ways have the one to where hosts join already
+            system.ways = tuple(dict.fromkeys((*system.ways, *ways(self._conf, url))))
         self._client.identify(identity.id, identity.secret, url)
         return url
 
@@ -162,31 +165,17 @@ class AgentProcess:
 
     def _join(self) -> HostIdentity | None:
         """Join, however long the core needs to appear; None when stopped before."""
-        settings = self._settings
-        client = CoreClient(self._conf, min(JOIN_TIMEOUT, settings.rpc_timeout))
         while not self._wakeup.stopping:
             try:
-                identity = settings.state_dir.identity()
-                if identity is not None:
-                    return identity  # another process of this host joined meanwhile
-                answer = client.join(
-                    JoinRequest(
-                        token=settings.token(),
-                        host=settings.host,
-                        nonce=settings.state_dir.nonce(),
-                        services=list(settings.services),
-                        facts=settings.facts(),
-                    )
-                )
+                known = self._settings.state_dir.identity()
+                # When it is there, another process of this host joined meanwhile.
+                identity = known or self._credentials.join()
             except Unavailable as exc:
                 pause = self._backoff.pause()
                 LOG.warning("cannot join yet: %s Next try in %.1f s", exc, pause)
                 self._wakeup.wait_stop(pause)
                 continue
             self._backoff.reset()
-            identity = HostIdentity(**answer.model_dump(exclude={"groups"}))
-            settings.state_dir.keep(identity)
-            LOG.info("joined %s as %s (%s)", answer.deployment, answer.host, answer.id)
             return identity
         return None
 
@@ -209,11 +198,18 @@ class AgentProcess:
                 worker.teardown()
                 raise
             except CnsmoError as exc:
+                lapsed = exc if isinstance(exc, Lapsed) else self._credentials.lapsed()
+                if lapsed and self._came_back(lapsed):
+                    reasons = {Reason.SYNC, Reason.REPORT}
+                    continue
                 pause = self._backoff.pause()
-                LOG.warning("%s Next try in %.1f s", _explained(exc), pause)
+                LOG.warning("%s Next try in %.1f s", _explained(lapsed or exc), pause)
                 retry_at = time.monotonic() + pause
                 worker.look_after(due=not reasons & {Reason.RESYNC, Reason.LOOK})
-            reasons = self._wakeup.take(min(retry_at, resync_at, worker.look_at))
+            soonest = min(retry_at, resync_at, worker.look_at)
+            if retry_at == inf:
+                soonest = min(soonest, time.monotonic() + self._credentials.refresh(self._client))
+            reasons = self._wakeup.take(soonest)
             if Reason.FIGURES in reasons:
                 worker.look_for_figures()
                 reasons -= {Reason.FIGURES}
@@ -223,6 +219,18 @@ class AgentProcess:
             if now >= resync_at:
                 reasons |= {Reason.RESYNC}
                 resync_at = now + jittered(self._settings.resync)
+
+    def _came_back(self, why: Lapsed) -> bool:
+        """Join anew, if there is a fresh token for it."""
+        try:
+            identity = self._credentials.come_back(why)
+        except Lapsed:
+            return False
+        except CnsmoError as exc:
+            LOG.warning("cannot join anew: %s", exc)
+            return False
+        self._identify(identity)
+        return True
 
     def _listen(self, ident: str, url: str) -> None:
         """Listen for hints; on a thread of its own, because the broker may be away."""
@@ -264,7 +272,7 @@ class _Hints:
 
 
 def _explained(exc: CnsmoError) -> str:
-    if isinstance(exc, Denied):
+    if isinstance(exc, Denied) and not isinstance(exc, Lapsed):
         return (
             "the core does not know this host; what is in force stays so. If the host was removed "
             "on purpose, run 'cnsmo-agent --teardown'."

@@ -97,8 +97,9 @@ class ServiceAgent:
 
         :raises Unavailable: when the core does not answer.
         """
-        if self.service.Announcement is None:
-            return Announced()
+        me = view.everybody.get(host)
+        if self.service.Announcement is None or (me is not None and me.quarantined):
+            return Announced()  # from quarantine it comes back to the place that it has
         try:
             units = {unit.name: unit for unit in self.service.units(view, host)}
         except Exception as exc:  # of a plugin; the other services shall not suffer

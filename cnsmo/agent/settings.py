@@ -13,7 +13,9 @@ from cnsmo.services.base import System
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Times in seconds. ``facts`` and ``token`` are asked when needed: both may change."""
+    """Times in seconds. ``join_url``, ``ca_fingerprint``: where to join, and whom to believe there.
+
+    ``facts`` and ``token`` are asked when needed: both may change."""
 
     state_dir: StateDir
     host: str
@@ -25,5 +27,7 @@ class Settings:
     resync: float = 60.0
     rpc_timeout: float = 15.0
     retry_max: float = 30.0
+    join_url: str = ""
+    ca_fingerprint: str = ""
     metrics: tuple[str, int] | None = None
     """Address and TCP port at which figures are served; None: they are not."""

@@ -91,12 +91,13 @@ class CoreClient(_Client):
     Version history:
 
     * 1.0: join, sync, facts, announce, withdraw, report, heartbeat, leave.
+    * 1.1: certify; hosts join over HTTPS instead.
     """
 
-    VERSION = "1.0"
+    VERSION = "1.1"
 
     def __init__(self, conf: cfg.ConfigOpts, timeout: float) -> None:
-        """timeout in seconds. Until ``identify`` only join() is answered."""
+        """timeout in seconds. Until ``identify`` nothing is answered."""
         super().__init__(conf, transport.AGENTS_TOPIC, self.VERSION, {}, timeout)
 
     def identify(self, ident: str, secret: str, url: str = "") -> None:
@@ -119,9 +120,9 @@ class CoreClient(_Client):
         if not transport.is_in_process(self._conf, self._url):
             knock(self._conf, min(patience, PATIENCE), self._url)
 
-    def join(self, request: msg.JoinRequest) -> msg.JoinAnswer:
-        """Become a host of the token's deployment."""
-        return _as(msg.JoinAnswer, self._call("join", request=request.model_dump(mode="json")))
+    def certify(self, csr: str) -> msg.Certified:
+        """Get a new certificate for the host's key."""
+        return _as(msg.Certified, self._call("certify", csr=csr))
 
     def sync(self, since: int) -> Changes:
         """What changed after revision since."""
@@ -163,7 +164,7 @@ class OperatorClient(_Client):
     * 1.0: deployments, tokens, plan, apply, hosts, services, renew, look.
     * 1.1: rows, from which programs compile what agents compile.
     * 1.2: adjust, plan_delete; service_delete refuses what others need.
-    * 1.3: bus_audit.
+    * 1.3: host_readmit, host_removals, host_quarantine, bus_audit.
     """
 
     VERSION = "1.3"
@@ -224,6 +225,18 @@ class OperatorClient(_Client):
     def host_remove(self, deployment: str, host: str) -> int:
         """Remove a host for good; the revision that holds it."""
         return int(self._call("host_remove", deployment=deployment, host=host))
+
+    def host_removals(self, deployment: str) -> list[msg.RemovedHost]:
+        """All hosts that were removed, the newest last."""
+        return _all(msg.RemovedHost, self._call("host_removals", deployment=deployment))
+
+    def host_quarantine(self, deployment: str, host: str, release: bool = False) -> int:
+        """Take a host out of everything, or let it back; the revision that holds it."""
+        return int(self._call("host_quarantine", deployment=deployment, host=host, release=release))
+
+    def host_readmit(self, deployment: str, host: str, seconds: int) -> None:
+        """For some time, let the next join of that name take the host's place."""
+        self._call("host_readmit", deployment=deployment, host=host, seconds=seconds)
 
     def service_list(self, deployment: str) -> list[Row]:
         """All declared instances of services."""

@@ -12,6 +12,7 @@ from oslo_config import cfg
 from cnsmo import conf
 from cnsmo.agent import facts
 from cnsmo.agent.identity import EVERY_SERVICE, StateDir
+from cnsmo.agent.join import JoinClient
 from cnsmo.agent.process import AgentProcess
 from cnsmo.agent.settings import Settings
 from cnsmo.agent.system import LocalSystem
@@ -63,7 +64,7 @@ def settings(options: cfg.ConfigOpts) -> Settings:
     names = [alone] if alone else list(group.services) or list(registry.services())
     for name in names:
         registry.service(name)
-    system = LocalSystem(ways=() if transport.is_in_process(options) else ways(options))
+    system = LocalSystem(ways=_ways(options))
     return Settings(
         state_dir=StateDir(Path(group.state_dir), alone or EVERY_SERVICE),
         host=facts.host_name(options),
@@ -75,8 +76,20 @@ def settings(options: cfg.ConfigOpts) -> Settings:
         resync=group.resync,
         rpc_timeout=group.rpc_timeout,
         retry_max=group.retry_max,
+        join_url=group.join_url,
+        ca_fingerprint=group.ca_fingerprint,
         metrics=(told.listen_address, told.listen_port) if told.listen_port else None,
     )
+
+
+def _ways(options: cfg.ConfigOpts) -> tuple[tuple[str, int], ...]:
+    """Where this host calls the core: at the broker, and where it joins."""
+    found = () if transport.is_in_process(options) else ways(options)
+    group = options.agent
+    if group.join_url:
+        client = JoinClient(group.join_url, group.ca_fingerprint, group.rpc_timeout)
+        found = (*found, client.address)
+    return found
 
 
 def _token(path: Path) -> str:

@@ -13,7 +13,20 @@ OPTS = [
     cfg.StrOpt(
         "token_file",
         default="/etc/cnsmo/join.token",
-        help="File that holds the join token. Read at the first start only.",
+        help="File that holds the join token. Read at the first start, and after the certificate "
+        "has ended because the host was off for long.",
+    ),
+    cfg.StrOpt(
+        "join_url",
+        default="",
+        help="Where to join: https://ADDRESS:PORT of cnsmo-core ([join] listen and port there). "
+        "Needed until the host has joined, and when it has to join anew.",
+    ),
+    cfg.StrOpt(
+        "ca_fingerprint",
+        default="",
+        help="SHA-256 fingerprint of the core's certificate authority, as 'cnsmo-manage ca show' "
+        "prints it: the token goes only to a core that this authority vouches for.",
     ),
     cfg.ListOpt(
         "services",

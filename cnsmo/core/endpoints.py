@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the core answers: one class for agents, one for operators, on separate topics.
 
-Every method of AgentEndpoints but join() takes who calls from the proven secret in the context.
+Every method of AgentEndpoints takes who calls from the proven secret in the context.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from cnsmo.model.resource import OPERATOR, Changes, Row
 from cnsmo.state.identities import Identity
 
 Context = dict[str, Any]
+MAX_READMIT = 30 * 86400
 
 
 class AgentEndpoints:
     """Version history: see bus.clients.CoreClient."""
 
-    target = oslo_messaging.Target(version="1.0")
+    target = oslo_messaging.Target(version="1.1")
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._membership = Membership(core)
 
     @answers
-    def join(self, ctxt: Context, request: dict[str, Any]) -> msg.JoinAnswer:
-        """The one call that needs no identity: it needs a token."""
-        return self._membership.join(msg.JoinRequest.model_validate(request))
+    def certify(self, ctxt: Context, csr: str) -> msg.Certified:
+        """See Membership.certify."""
+        return self._membership.certify(self._who(ctxt), msg.CertificateRequest(csr=csr).csr)
 
     @answers
     def sync(self, ctxt: Context, since: int) -> Changes:
@@ -163,9 +164,28 @@ class OperatorEndpoints:
         return self._inspect.hosts(deployment)
 
     @answers
+    def host_removals(self, ctxt: Context, deployment: str) -> list[msg.RemovedHost]:
+        """All hosts that were removed."""
+        return self._inspect.removals(deployment)
+
+    @answers
     def host_remove(self, ctxt: Context, deployment: str, host: str) -> int:
         """See Membership.remove."""
         return self._membership.remove(deployment, host, _author(ctxt))
+
+    @answers
+    def host_quarantine(self, ctxt: Context, deployment: str, host: str, release: bool) -> int:
+        """See Membership.quarantine."""
+        if type(release) is not bool:
+            raise InvalidRequest("release: true or false")
+        return self._membership.quarantine(deployment, host, _author(ctxt), release)
+
+    @answers
+    def host_readmit(self, ctxt: Context, deployment: str, host: str, seconds: int) -> None:
+        """See Membership.readmit."""
+        if type(seconds) is not int or not 1 <= seconds <= MAX_READMIT:
+            raise InvalidRequest(f"seconds: from 1 to {MAX_READMIT}")
+        self._membership.readmit(deployment, host, _author(ctxt), seconds)
 
     @answers
     def service_list(self, ctxt: Context, deployment: str) -> list[Row]:

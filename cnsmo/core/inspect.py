@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 
 from cnsmo.core.context import Core
@@ -13,6 +14,7 @@ from cnsmo.model.lifecycle import State
 from cnsmo.model.resource import AGENT, HOST, Changes, Row, View, joined
 from cnsmo.services import registry
 from cnsmo.state.engine import aware, utc_now
+from cnsmo.state.identities import Standing
 from cnsmo.state.liveness import Sign
 from cnsmo.state.store import Deployment
 
@@ -48,9 +50,25 @@ class Inspect:
         """All hosts with their agents, by name."""
         view = self._core.store.view(deployment)
         signs = self._core.liveness.signs(deployment)
-        return [self._host(view, signs, host) for host in view.hosts.values()]
+        standing = self._core.identities.standing(deployment)
+        return [self._host(view, signs, standing, host) for host in view.everybody.values()]
 
-    def _host(self, view: View, signs: dict[tuple[str, str], Sign], host: Host) -> msg.HostStatus:
+    def removals(self, deployment: str) -> list[msg.RemovedHost]:
+        """All hosts that were removed, the newest last.
+
+        :raises NotFound: when there is no such deployment.
+        """
+        self._core.store.deployment(deployment)
+        found = self._core.removals.of(deployment)
+        return [msg.RemovedHost(**dataclasses.asdict(removal)) for removal in found]
+
+    def _host(
+        self,
+        view: View,
+        signs: dict[tuple[str, str], Sign],
+        standing: dict[str, Standing],
+        host: Host,
+    ) -> msg.HostStatus:
         agents = []
         for row in view.rows(AGENT):
             if row.name.startswith(joined(host.name, "")):
@@ -61,8 +79,10 @@ class Inspect:
             name=host.name,
             id=host.id,
             groups=sorted(host.groups),
+            quarantined=host.quarantined,
             facts=HostFacts(**facts),
             agents=agents,
+            **(dataclasses.asdict(standing[host.name]) if host.name in standing else {}),
         )
 
     def instances(self, deployment: str) -> list[Row]:
@@ -72,7 +92,7 @@ class Inspect:
 
     def members(self, deployment: str, service: str, instance: str) -> dict[str, Row]:
         """What hosts announced to an instance, by host."""
-        return self._core.store.view(deployment).members(service, instance)
+        return self._core.store.view(deployment).places(service, instance)
 
     def rows(self, deployment: str) -> Changes:
         """All live rows that desired state is compiled from, so that others can compile it, too."""

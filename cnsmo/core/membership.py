@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 from oslo_log import log
 from pydantic import ValidationError
 
+from cnsmo.core.admission import Admission
 from cnsmo.core.context import Core
 from cnsmo.model import messages as msg
 from cnsmo.model.errors import InvalidRequest, NotAdmitted, NotFound, Removed
@@ -28,12 +30,14 @@ from cnsmo.model.resource import (
 from cnsmo.model.wording import in_words
 from cnsmo.services import registry
 from cnsmo.services.base import Refused
-from cnsmo.state import identities, liveness, tokens
+from cnsmo.state import identities, liveness
 from cnsmo.state.identities import Identity
 from cnsmo.state.writer import Writer
+from cnsmo.trust import keys
 
 LOG = log.getLogger(__name__)
 MAX_REVISION = 2**63 - 1
+QUARANTINED = "quarantined"
 
 
 class Membership:
@@ -42,23 +46,26 @@ class Membership:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def join(self, request: msg.JoinRequest) -> msg.JoinAnswer:
+    def join(self, request: msg.JoinRequest, source: str = "") -> msg.JoinAnswer:
         """Take a host in; a repetition of the same join gets the same identity.
 
+        source: the address that it came from; empty: unknown, which no bound token takes.
+
         :raises Denied: when the token is not valid.
-        :raises Conflict: when another living host bears that name.
+        :raises InvalidRequest: when the request for a certificate is none.
+        :raises Conflict: when a living host with another key bears that name.
         """
         deployment = self._core.tokens.deployment_of(request.token)
+        key = keys.requested_key(request.csr, request.nonce)
+        admission = Admission(self._core.conf, self._core.broker)
 
         def work(writer: Writer) -> msg.JoinAnswer:
-            issued = identities.repeated(writer, request.host, request.nonce)
-            if issued is not None:
+            issued, groups = admission.admit(writer, request, key, source)
+            certified = admission.certify(writer, issued.id, request.host, key)
+            if groups is None:
                 row = writer.get(HOST, request.host)
                 groups = list(row.body["groups"]) if row else []
-            else:
-                groups = tokens.use(writer, request.token)
-                issued = identities.issue(writer, request.host, request.nonce)
-            writer.put(HOST, request.host, _host_body(issued.id, groups, request.facts), owner=CORE)
+            _put_host(writer, request.host, issued.id, groups, request.facts)
             for service in set(request.services) & set(registry.services()):
                 self._core.liveness.observed(
                     writer.connection, writer.deployment_id, request.host, service, 0, False, None
@@ -70,6 +77,7 @@ class Membership:
                 deployment=deployment,
                 host=request.host,
                 groups=groups,
+                certified=certified,
             )
 
         answer = self._core.write(deployment, f"join {request.host}", work).value
@@ -77,6 +85,31 @@ class Membership:
         answer.bus_url = self._core.broker.admit(answer.id)
         LOG.info("deployment=%s host=%s id=%s joined", deployment, answer.host, answer.id)
         return answer
+
+    def certify(self, who: Identity, csr: str) -> msg.Certified:
+        """Renew a host's certificate; its request is bound to its id.
+
+        :raises Conflict: when the request is by another key.
+        """
+        key = keys.requested_key(csr, who.id)
+        admission = Admission(self._core.conf, self._core.broker)
+
+        def work(writer: Writer) -> msg.Certified:
+            _present(writer, who)
+            return admission.certify(writer, who.id, who.host, key)
+
+        certified = self._core.write(who.deployment, who.host, work).value
+        LOG.info("deployment=%s host=%s id=%s certified anew", who.deployment, who.host, who.id)
+        return certified
+
+    def readmit(self, deployment: str, host: str, author: str, seconds: float) -> None:
+        """Let the next join of that name take the host's place with another key.
+
+        :raises NotFound: when there is no such host.
+        """
+        until = datetime.timedelta(seconds=seconds)
+        self._core.write(deployment, author, lambda writer: identities.readmit(writer, host, until))
+        LOG.info("deployment=%s host=%s author=%s may be replaced", deployment, host, author)
 
     def sync(self, who: Identity, since: int) -> Changes:
         """What changed after revision since."""
@@ -89,8 +122,7 @@ class Membership:
 
         def work(writer: Writer) -> None:
             row = _present(writer, who)
-            body = _host_body(who.id, row.body["groups"], facts)
-            writer.put(HOST, who.host, body, owner=CORE)
+            _put_host(writer, who.host, who.id, row.body["groups"], facts)
 
         self._core.write(who.deployment, who.host, work)
 
@@ -113,7 +145,9 @@ class Membership:
             _present(writer, who)
             view = writer.view([HOST, service.name, kind])
             spec = view.get(service.name, announcement.instance)
-            host = view.hosts.get(who.host)
+            host = view.everybody.get(who.host)
+            if host is not None and host.quarantined:
+                raise NotAdmitted(f"{who.host} is in quarantine")
             if spec is None or host is None:
                 raise NotFound(f"{service.name} {announcement.instance} is not declared (any more)")
             if not service.concerns(announcement.instance, read(service.Spec, spec.body), host):
@@ -209,10 +243,7 @@ class Membership:
                 _present(writer, who)
             row = writer.get(HOST, host)
             if not identities.revoke(writer, host) or row is None:
-                raise NotFound(
-                    f"deployment {deployment!r} has no host {host!r}; "
-                    "'cnsmo-manage host list' shows all"
-                )
+                raise _no_host(deployment, host)
             for service in registry.services():
                 for kind in (member_kind(service), adjustment_kind(service)):
                     for part in writer.rows(kind):
@@ -226,6 +257,28 @@ class Membership:
         done = self._core.write(deployment, author, work)
         self._core.hinter.part(done.value, done.revision)
         self._core.bouncer.expel(done.value)
+        return done.revision
+
+    def quarantine(self, deployment: str, host: str, author: str, release: bool) -> int:
+        """Take a host out of everything, or let it back: others drop it, itself is shut in.
+
+        It keeps its place: its identity, its account, its addresses.
+
+        :return: the revision that holds it.
+        :raises NotFound: when there is no such host.
+        """
+
+        def work(writer: Writer) -> None:
+            row = writer.get(HOST, host)
+            if row is None:
+                raise _no_host(deployment, host)
+            body = {key: value for key, value in row.body.items() if key != QUARANTINED}
+            writer.put(HOST, host, body if release else {**body, QUARANTINED: True}, owner=CORE)
+
+        done = self._core.write(deployment, author, work)
+        LOG.info(
+            "deployment=%s host=%s author=%s quarantine=%s", deployment, host, author, not release
+        )
         return done.revision
 
 
@@ -255,5 +308,16 @@ def _present(writer: Writer, who: Identity) -> Row:
     return row
 
 
-def _host_body(ident: str, groups: list[str], facts: HostFacts) -> dict[str, Any]:
-    return {"id": ident, "groups": sorted(groups), **facts.model_dump(mode="json")}
+def _no_host(deployment: str, host: str) -> NotFound:
+    return NotFound(
+        f"deployment {deployment!r} has no host {host!r}; 'cnsmo-manage host list' shows all"
+    )
+
+
+def _put_host(writer: Writer, host: str, ident: str, groups: list[str], facts: HostFacts) -> None:
+    """Write a host's row; whether it is in quarantine is not the host's to say."""
+    row = writer.get(HOST, host)
+    body: dict[str, Any] = {"id": ident, "groups": sorted(groups), **facts.model_dump(mode="json")}
+    if row is not None and row.body.get(QUARANTINED):
+        body[QUARANTINED] = True
+    writer.put(HOST, host, body, owner=CORE)

@@ -8,6 +8,7 @@ directory.
 
 from __future__ import annotations
 
+import datetime
 import os
 import socket
 import threading
@@ -26,11 +27,13 @@ from cnsmo.bus.clients import OperatorClient
 from cnsmo.core.server import CoreServer
 from cnsmo.lab.lab import Lab
 from cnsmo.lab.vm import Vm
-from cnsmo.model.errors import CnsmoError, Conflict
+from cnsmo.model.errors import CnsmoError, Conflict, NotFound
 from cnsmo.model.messages import TokenRequest
 from cnsmo.services import registry
 from cnsmo.state import schema
 from cnsmo.state.engine import make_engine
+from cnsmo.trust import authority
+from cnsmo.trust.authority import Authority
 
 LOG = log.getLogger(__name__)
 SOCKET = "hub.sock"
@@ -61,7 +64,9 @@ class Hub:
         engine = make_engine(self._conf)
         schema.upgrade(engine)
         core = CoreServer(self._conf, engine)
+        fingerprint = _authority(Path(self._conf.join.ca_directory)).fingerprint
         core.start()
+        self._door = (f"https://127.0.0.1:{core.join_port}", fingerprint)
         self._client = OperatorClient(self._conf)
         if not self._client.deployment_list():
             self._client.deployment_create(DEPLOYMENT)
@@ -92,7 +97,7 @@ class Hub:
         if not _joined(vm):
             request = TokenRequest(groups=list(vm.seat.spec.groups))
             token = self._client.token_create(DEPLOYMENT, request).token
-        agent = AgentProcess(self._conf, settings(vm, token))
+        agent = AgentProcess(self._conf, settings(vm, token, *self._door))
         thread = threading.Thread(target=self._live, args=(name, agent), name=name, daemon=True)
         self._agents[name] = (agent, thread)
         thread.start()
@@ -160,7 +165,9 @@ class Hub:
         return 0
 
 
-def settings(vm: Vm, token: str | None = None) -> Settings:
+def settings(
+    vm: Vm, token: str | None = None, join_url: str = "", ca_fingerprint: str = ""
+) -> Settings:
     """How the agent of a VM works: outside of it, inside its namespaces, on its disk."""
     return Settings(
         state_dir=StateDir(vm.disk / "agent", "all"),
@@ -173,6 +180,8 @@ def settings(vm: Vm, token: str | None = None) -> Settings:
         resync=RESYNC,
         rpc_timeout=5.0,
         retry_max=2.0,
+        join_url=join_url,
+        ca_fingerprint=ca_fingerprint,
     )
 
 
@@ -181,8 +190,21 @@ def configure(conf: cfg.ConfigOpts, directory: Path) -> None:
     store = directory / "core"
     store.mkdir(mode=0o700, exist_ok=True)
     conf.set_override("connection", f"sqlite:///{store}/state.sqlite", "database")
+    conf.set_override("listen", "127.0.0.1", "join")
+    conf.set_override("port", 0, "join")
+    conf.set_override("ca_directory", str(store / "ca"), "join")
+    for bound in ("burst", "connections_per_source"):  # all VMs come from one address
+        conf.set_override(bound, 1000, "join")
     conf.set_override("down_after", 10.0, "core")
     conf.set_override("health_interval", 1.0, "core")
+
+
+def _authority(directory: Path) -> Authority:
+    """The lab's own authority; made with the lab's first hub."""
+    try:
+        return authority.load(directory)
+    except NotFound:
+        return authority.create(directory, datetime.datetime.now(datetime.UTC))
 
 
 def address(directory: Path) -> str:

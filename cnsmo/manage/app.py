@@ -36,7 +36,7 @@ agents on the VMs make them so. To begin:
   cnsmo-manage host list                           see what came of it"""
 
 
-LOCAL = frozenset({"complete", "db", "help", "lab", "schema"})
+LOCAL = frozenset({"ca", "complete", "db", "help", "lab", "schema"})
 """Nouns whose commands never need the core of a lab."""
 
 

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from typing import TYPE_CHECKING, Any
 
-from cnsmo.manage.cells import Cell, age
+from cnsmo.manage.cells import NONE, Cell, Moment, age, local_time
 from cnsmo.manage.style import Style
 
 if TYPE_CHECKING:
@@ -54,19 +55,42 @@ class Addresses(Cell):
         return "\n".join(lines) or "-"
 
 
-class States(Cell):
-    """States by service; one word where all are in the same."""
+class Certificate(Cell):
+    """Until when a host's certificate counts; for people also what to do when it does not."""
 
-    def __init__(self, agents: list[AgentStatus], style: Style) -> None:
+    def __init__(self, until: datetime.datetime | None, now: datetime.datetime) -> None:
+        super().__init__(until)
+        self._now = now
+
+    def human_readable(self) -> str:
+        if self._value is None:
+            return NONE
+        if self._value > self._now:
+            return f"until {local_time(self._value)}"
+        return (
+            f"ended {age((self._now - self._value).total_seconds())} ago: the host was off for too "
+            "long, and returns with a fresh token ('cnsmo-manage token create')"
+        )
+
+    def machine_readable(self) -> Any:
+        return Moment(self._value).machine_readable()
+
+
+class States(Cell):
+    """States by service; one word where all are in the same. People see who is in quarantine."""
+
+    def __init__(self, agents: list[AgentStatus], style: Style, quarantined: bool = False) -> None:
         super().__init__({agent.service: str(agent.state) for agent in agents})
         self._style = style
+        self._quarantined = quarantined
 
     def human_readable(self) -> str:
         states = set(self._value.values())
         if len(states) == 1:
-            return self._style.state(states.pop())
-        lines = (f"{service} {self._style.state(state)}" for service, state in self._value.items())
-        return "\n".join(lines) or "-"
+            lines = [self._style.state(states.pop())]
+        else:
+            lines = [f"{name} {self._style.state(state)}" for name, state in self._value.items()]
+        return "\n".join([*lines, *["in quarantine"] * self._quarantined]) or "-"
 
 
 @dataclasses.dataclass(frozen=True)

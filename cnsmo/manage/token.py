@@ -29,6 +29,7 @@ class Create(ShowCommand):
     examples = """
 cnsmo-manage token create --group web
 cnsmo-manage token create --group web --group edge --uses 20 --lifetime 7d
+cnsmo-manage token create --host web1 --source 10.1.0.0/24
 cnsmo-manage token create -f value -c token > join.token
 """
 
@@ -56,6 +57,15 @@ cnsmo-manage token create -f value -c token > join.token
             metavar="N",
             help=f"how many hosts can join with it; default: 1, at most {MAX_USES:,}",
         )
+        parser.add_argument(
+            "--host", metavar="NAME", help="bind it to a host of that name; default: any"
+        )
+        parser.add_argument(
+            "--source",
+            metavar="NETWORK",
+            help="bind it to the addresses of a network, as 10.1.0.0/24, from which the core must "
+            "see the host come; default: any",
+        )
         return parser
 
     def take_action(
@@ -72,18 +82,24 @@ cnsmo-manage token create -f value -c token > join.token
             raise InvalidRequest(f"--uses: from 1 to {MAX_USES:,}")
         try:
             request = TokenRequest(
-                groups=parsed_args.group, lifetime=parsed_args.lifetime, uses=parsed_args.uses
+                groups=parsed_args.group,
+                lifetime=parsed_args.lifetime,
+                uses=parsed_args.uses,
+                host=parsed_args.host,
+                source=parsed_args.source,
             )
         except ValidationError as exc:
-            raise InvalidRequest(f"--group: {in_words(exc)}") from exc
+            option = str(exc.errors()[0]["loc"][0]).replace("groups", "group")
+            raise InvalidRequest(f"--{option}: {in_words(exc)}") from exc
         name, client = self.deployment(parsed_args), self.session.client
-        columns = "Deployment", "Groups", "Uses", "Expires"
+        columns = "Deployment", "Groups", "Uses", "Expires", "Host", "Source"
         if parsed_args.dry_run:
             client.deployment_show(name)
             expires = datetime.datetime.now(datetime.UTC)
             expires += datetime.timedelta(seconds=request.lifetime)
             self.note("Dry run: no token was made; it would be like this.")
-            return columns, (name, Names(request.groups), request.uses, Moment(expires))
+            bound = request.host, request.source
+            return columns, (name, Names(request.groups), request.uses, Moment(expires), *bound)
         made = client.token_create(name, request)
         if parsed_args.formatter == "table":
             self.note("The token is shown this once. On the VM it goes into /etc/cnsmo/join.token.")
@@ -92,6 +108,8 @@ cnsmo-manage token create -f value -c token > join.token
             Names(made.groups),
             made.uses_left,
             Moment(made.expires_at),
+            made.host,
+            made.source,
             made.id,
             made.token,
         )
@@ -119,8 +137,9 @@ cnsmo-manage token list
                 else "valid"
             )
             groups, expires = Names(token.groups), Moment(token.expires_at)
-            rows.append((token.id, groups, token.uses_left, expires, status))
-        return ("ID", "Groups", "Uses left", "Expires", "Status"), rows
+            bound = token.host, token.source
+            rows.append((token.id, groups, token.uses_left, expires, *bound, status))
+        return ("ID", "Groups", "Uses left", "Expires", "Host", "Source", "Status"), rows
 
     def empty(self, args: argparse.Namespace) -> str:
         return "There is no token yet: 'cnsmo-manage token create' makes one."

@@ -65,6 +65,19 @@ class Denied(CnsmoError):
         super().__init__(message, **details)
 
 
+class Lapsed(Denied):
+    """The caller proved to be a host whose certificate has ended: it has to join anew."""
+
+    code = "lapsed"
+
+
+class Untrusted(CnsmoError):
+    """Who answers is not the core that was pinned; nothing secret was said to it."""
+
+    code = "untrusted"
+    exit_code = 6
+
+
 class Removed(CnsmoError):
     """The caller proved to be a host that was removed: it has to take everything down."""
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cnsmo.model.host import HostFacts
 from cnsmo.model.lifecycle import State
-from cnsmo.model.names import GrantedGroup, Label, printable
+from cnsmo.model.names import GrantedGroup, Label, Network, printable
 
 MAX_REASON = 500
 """Characters of a reason; the rest is cut."""
@@ -25,8 +25,17 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class JoinRequest(Message):
-    """An agent's process asks to become a host of the token's deployment."""
+class CertificateRequest(Message):
+    """A certificate signing request (PKCS #10, PEM)."""
+
+    csr: Annotated[str, Field(max_length=4096)]
+
+
+class JoinRequest(CertificateRequest):
+    """An agent's process asks to become a host of the token's deployment.
+
+    ``csr`` is by the host's key, and bound to the nonce.
+    """
 
     token: Annotated[str, Field(max_length=200)]
     host: Label
@@ -34,6 +43,18 @@ class JoinRequest(Message):
     """Chosen by the agent before its first try, so that a repeated try is recognised."""
     services: Annotated[list[Label], Field(max_length=32)] = []
     facts: HostFacts
+
+
+class Certified(Message):
+    """A host's certificate and all authorities to believe, as PEM; seconds of its life.
+
+    ``bus_authorities``: who vouches for the broker; empty: whom the host's configuration names.
+    """
+
+    certificate: str
+    authorities: str
+    life: float
+    bus_authorities: str = ""
 
 
 class JoinAnswer(Message):
@@ -44,6 +65,7 @@ class JoinAnswer(Message):
     deployment: str
     host: str
     groups: list[str]
+    certified: Certified
     bus_url: str = ""
     """By which the host uses the bus, with its account; empty: its own ``[bus] url``."""
 
@@ -111,6 +133,25 @@ class HostStatus(Message):
     groups: list[str]
     facts: HostFacts
     agents: list[AgentStatus]
+    certified_until: datetime.datetime | None = None
+    """When its certificate ends; None: it never had one."""
+    readmit_until: datetime.datetime | None = None
+    """Until when a join with another key may take its place."""
+    quarantined: bool = False
+    """Whether an operator has taken it out of everything."""
+
+
+class RemovedHost(Message):
+    """A host that was removed in ``revision``."""
+
+    id: str
+    host: str
+    removed_at: datetime.datetime
+    revision: int
+    confirmed_at: datetime.datetime | None = None
+    """When the last of the others was known to have applied that revision; None: not yet."""
+    waiting: list[str] = []
+    """Hosts that have not applied it yet."""
 
 
 class DeploymentStatus(Message):
@@ -124,11 +165,16 @@ class DeploymentStatus(Message):
 
 
 class TokenRequest(Message):
-    """What a new join token shall grant; life time in seconds."""
+    """What a new join token shall grant; life time in seconds.
+
+    ``host``, ``source``: the only name, and the network of addresses, that may use it.
+    """
 
     groups: list[GrantedGroup] = []
     lifetime: Annotated[int, Field(ge=1, le=365 * 86400)] = 3600
     uses: Annotated[int, Field(ge=1, le=100_000)] = 1
+    host: Label | None = None
+    source: Network | None = None
 
 
 class TokenStatus(Message):
@@ -140,6 +186,8 @@ class TokenStatus(Message):
     uses_left: int
     revoked: bool
     token: str | None = None
+    host: str | None = None
+    source: str | None = None
 
 
 class Problem(Message):

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hmac
 
 import sqlalchemy as sa
 
-from cnsmo.model.errors import Conflict, Denied, Removed
-from cnsmo.state.engine import transaction, utc_now
+from cnsmo.model.errors import Conflict, Denied, Lapsed, NotFound, Removed
+from cnsmo.state.engine import aware, transaction, utc_now
 from cnsmo.state.secrets import derived, digest, matches, new_id
 from cnsmo.state.store import Store
 from cnsmo.state.tables import DEPLOYMENTS, IDENTITIES
@@ -35,6 +36,14 @@ class Issued:
     repeated: bool
 
 
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """Until when a host's certificate counts, and until when another key may replace its own."""
+
+    certified_until: datetime.datetime | None
+    readmit_until: datetime.datetime | None
+
+
 class Identities:
     """The table of identities."""
 
@@ -46,6 +55,7 @@ class Identities:
 
         :raises Denied: for an unknown id and a wrong secret alike.
         :raises Removed: for the right secret of a host that was removed.
+        :raises Lapsed: for that of a host whose certificate has ended.
         """
         query = (
             sa.select(IDENTITIES, DEPLOYMENTS.c.name.label("deployment"))
@@ -59,7 +69,19 @@ class Identities:
             raise Denied()
         if record.revoked_at is not None:
             raise Removed(f"host {record.host!r} was removed from its deployment")
+        if record.expires_at is not None and record.expires_at <= utc_now():
+            raise Lapsed(lapsed(record.host, aware(record.expires_at)))
         return Identity(record.id, record.deployment_id, record.deployment, record.host)
+
+    def standing(self, deployment: str) -> dict[str, Standing]:
+        """How a deployment's hosts stand, by host name."""
+        query = (
+            sa.select(IDENTITIES)
+            .join_from(IDENTITIES, DEPLOYMENTS)
+            .where(DEPLOYMENTS.c.name == deployment, IDENTITIES.c.revoked_at.is_(None))
+        )
+        with transaction(self._store.engine) as connection:
+            return {record.host: _standing(record) for record in connection.execute(query)}
 
     def everybody(self, farewell: float) -> tuple[set[str], set[str]]:
         """Ids of all living hosts of all deployments, and of those that are just leaving.
@@ -87,44 +109,90 @@ class Identities:
             return {record.host: record.id for record in connection.execute(query)}
 
 
-def repeated(writer: Writer, host: str, nonce: str) -> Issued | None:
-    """The identity that an earlier try of the same join made: its answer was lost on its way.
+def admit(writer: Writer, host: str, nonce: str, key: str) -> Issued | None:
+    """The identity of a host that comes again with its own key, and needs no token for that.
 
-    The secret is derived from the nonce, so that tries that overtake each other all agree.
+    That is so when the answer to its join was lost on its way. The secret is derived from the
+    nonce, so that tries that overtake each other all agree. key: the digest of the host's key.
     """
     record = _living(writer, host)
-    if record is None or not matches(nonce, record.nonce_hash):
+    if record is None or not matches(nonce, record.nonce_hash) or not _same_key(record, key):
+        return None
+    if record.expires_at is not None and record.expires_at <= writer.now:
         return None
     return Issued(record.id, derived(nonce, record.id), repeated=True)
 
 
-def issue(writer: Writer, host: str, nonce: str) -> Issued:
-    """Make an identity for a host, inside a write.
+def issue(writer: Writer, host: str, nonce: str, key: str) -> Issued:
+    """Make an identity for a host, inside a write that used a token.
 
-    :raises Conflict: when a living host bears that name.
+    A known host with its own key has its identity again, with a new secret; with another key only
+    after readmit().
+
+    :raises Conflict: when a living host bears that name, or the key is one that was revoked.
     """
-    if _living(writer, host) is not None:
+    record = _living(writer, host)
+    if record is None:
+        return _new(writer, host, nonce, key)
+    replaced = record.readmit_until is not None and record.readmit_until > writer.now
+    if not replaced and not (_same_key(record, key) and record.key_hash is not None):
         raise Conflict(
-            f"a host named {host!r} is already in deployment {writer.deployment!r}: choose another "
-            f"name ([host] name), or remove the old one first ('cnsmo-manage host remove {host}')"
+            f"a host named {host!r} is already in deployment {writer.deployment!r}, with another "
+            "key: choose another name ([host] name); or, if this is the same VM made anew, let it "
+            f"take the old one's place ('cnsmo-manage host readmit {host}') or remove the old one "
+            f"first ('cnsmo-manage host remove {host}')"
         )
-    ident = new_id("h")
-    secret = derived(nonce, ident)
-    writer.connection.execute(
-        sa.insert(IDENTITIES).values(
-            id=ident,
-            deployment_id=writer.deployment_id,
-            host=host,
-            secret_hash=digest(secret),
-            nonce_hash=digest(nonce),
-            joined_at=writer.now,
+    if not _same_key(record, key):
+        _refuse_revoked(writer, key)
+    secret = derived(nonce, record.id)
+    _set(
+        writer, record.id,
+        secret_hash=digest(secret), nonce_hash=digest(nonce), key_hash=key, readmit_until=None,
+    )  # fmt: skip
+    return Issued(record.id, secret, repeated=False)
+
+
+def certify(writer: Writer, ident: str, key: str, until: datetime.datetime) -> None:
+    """Note until when a host's certificate for this key counts, inside a write.
+
+    :raises Conflict: when the host's key is another one.
+    """
+    query = sa.select(IDENTITIES).where(IDENTITIES.c.id == ident)
+    record = writer.connection.execute(query).one()
+    if not _same_key(record, key):
+        raise Conflict(
+            f"host {record.host!r} has another key: 'cnsmo-manage host readmit {record.host}' lets "
+            "it join with a new one"
         )
+    _set(
+        writer, ident, key_hash=key, expires_at=until.astimezone(datetime.UTC).replace(tzinfo=None)
     )
-    return Issued(ident, secret, repeated=False)
+
+
+def readmit(writer: Writer, host: str, until: datetime.timedelta) -> None:
+    """Let the next join of that name replace the host's key, inside a write.
+
+    :raises NotFound: when there is no such host.
+    """
+    record = _living(writer, host)
+    if record is None:
+        raise NotFound(
+            f"deployment {writer.deployment!r} has no host {host!r}; "
+            "'cnsmo-manage host list' shows all"
+        )
+    _set(writer, str(record.id), readmit_until=writer.now + until)
+
+
+def lapsed(host: str, until: datetime.datetime) -> str:
+    """What is told of a host whose certificate has ended."""
+    return (
+        f"the certificate of host {host!r} ended on {until:%Y-%m-%d %H:%M} UTC, as it was off for "
+        "long: give it a fresh token ('cnsmo-manage token create'), in [agent] token_file"
+    )
 
 
 def revoke(writer: Writer, host: str) -> bool:
-    """Make a host's secret worthless, inside a write.
+    """Make a host's secret and certificate worthless, inside the write that removes it.
 
     :return: whether there was such a host.
     """
@@ -135,9 +203,59 @@ def revoke(writer: Writer, host: str) -> bool:
             IDENTITIES.c.host == host,
             IDENTITIES.c.revoked_at.is_(None),
         )
-        .values(revoked_at=writer.now)
+        .values(revoked_at=writer.now, removed_revision=writer.base_revision + 1)
     )
     return bool(done.rowcount)
+
+
+def _new(writer: Writer, host: str, nonce: str, key: str) -> Issued:
+    _refuse_revoked(writer, key)
+    ident = new_id("h")
+    secret = derived(nonce, ident)
+    writer.connection.execute(
+        sa.insert(IDENTITIES).values(
+            id=ident,
+            deployment_id=writer.deployment_id,
+            host=host,
+            secret_hash=digest(secret),
+            nonce_hash=digest(nonce),
+            joined_at=writer.now,
+            key_hash=key,
+        )
+    )
+    return Issued(ident, secret, repeated=False)
+
+
+def _refuse_revoked(writer: Writer, key: str) -> None:
+    """A key that was a removed host's is nobody's any more."""
+    query = sa.select(IDENTITIES.c.host).where(
+        IDENTITIES.c.deployment_id == writer.deployment_id,
+        IDENTITIES.c.key_hash == key,
+        IDENTITIES.c.revoked_at.is_not(None),
+    )
+    host = writer.connection.scalar(query.limit(1))
+    if host is not None:
+        raise Conflict(
+            f"this key was revoked when host {host!r} was removed: run 'cnsmo-agent --teardown', "
+            "which forgets it, and join anew"
+        )
+
+
+def _same_key(record: sa.Row[tuple[object, ...]], key: str) -> bool:
+    """A host from before there were certificates has none yet, and the first one counts."""
+    return record.key_hash is None or hmac.compare_digest(str(record.key_hash), key)
+
+
+def _set(writer: Writer, ident: str, **values: object) -> None:
+    writer.connection.execute(
+        sa.update(IDENTITIES).where(IDENTITIES.c.id == ident).values(**values)
+    )
+
+
+def _standing(record: sa.Row[tuple[object, ...]]) -> Standing:
+    return Standing(
+        *(moment and aware(moment) for moment in (record.expires_at, record.readmit_until))
+    )
 
 
 def _living(writer: Writer, host: str) -> sa.Row[tuple[object, ...]] | None:

@@ -73,10 +73,19 @@ IDENTITIES = sa.Table(
     sa.Column("nonce_hash", sa.String(64), nullable=False),
     sa.Column("joined_at", TIME, nullable=False),
     sa.Column("revoked_at", TIME, nullable=True),
+    sa.Column("key_hash", sa.String(64), nullable=True),
+    sa.Column("expires_at", TIME, nullable=True),
+    sa.Column("readmit_until", TIME, nullable=True),
+    sa.Column("removed_revision", sa.BigInteger, nullable=True),
+    sa.Column("confirmed_at", TIME, nullable=True),
     sa.Index(None, "deployment_id", "host"),
     **MYSQL,
 )
-"""Who a host is on the bus. ``nonce_hash``: recognises the repetition of a join."""
+"""Who a host is on the bus. ``nonce_hash``: recognises the repetition of a join. ``key_hash``: of
+the key that its certificate is for; ``expires_at``: when the newest one ends. Both are NULL for a
+host from before there were certificates. ``readmit_until``: a join with another key may replace it.
+``removed_revision``: in which it was removed; ``confirmed_at``: all others had applied that.
+"""
 
 AGENTS = sa.Table(
     "agents",
@@ -107,6 +116,9 @@ JOIN_TOKENS = sa.Table(
     sa.Column("uses_left", sa.Integer, nullable=False),
     sa.Column("revoked_at", TIME, nullable=True),
     sa.Column("created_at", TIME, nullable=False),
+    sa.Column("host", sa.String(63), nullable=True),
+    sa.Column("source", sa.String(64), nullable=True),
     sa.Index(None, "deployment_id"),
     **MYSQL,
 )
+"""``host``, ``source``: the only name, and the network of addresses, that may use it."""

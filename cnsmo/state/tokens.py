@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 
 import sqlalchemy as sa
 
@@ -16,8 +17,8 @@ from cnsmo.state.tables import DEPLOYMENTS, JOIN_TOKENS
 from cnsmo.state.writer import Writer
 
 BAD_TOKEN = (  # nosec B105: words about a token
-    "the join token is not valid (any more): it may be mistyped, used up, expired or revoked; "
-    "ask the operator for a new one ('cnsmo-manage token create')"
+    "the join token is not valid (any more): it may be mistyped, used up, expired, revoked, or "
+    "made for another host or address; ask the operator for a new one ('cnsmo-manage token create')"
 )
 """One text for every reason, so that a guesser learns nothing."""
 
@@ -42,6 +43,8 @@ class Tokens:
                     expires_at=now + datetime.timedelta(seconds=request.lifetime),
                     uses_left=request.uses,
                     created_at=now,
+                    host=request.host,
+                    source=request.source,
                 )
             )
         made = next(token for token in self.list(deployment) if token.id == ident)
@@ -64,6 +67,8 @@ class Tokens:
                 expires_at=aware(record["expires_at"]),
                 uses_left=record["uses_left"],
                 revoked=record["revoked_at"] is not None,
+                host=record["host"],
+                source=record["source"],
             )
             for record in records
         ]
@@ -111,11 +116,14 @@ class Tokens:
         return str(record.name)
 
 
-def use(writer: Writer, token: str) -> list[str]:
+def use(writer: Writer, token: str, host: str, source: str) -> list[str]:
     """Use a token once, inside a write to its deployment.
 
+    source: the address that the join came from, as the core saw it; empty: it saw none.
+
     :return: the groups that it grants.
-    :raises Denied: when it is used up, expired, revoked or of another deployment.
+    :raises Denied: when it is used up, expired, revoked, of another deployment, or bound to
+        another host's name or to other addresses.
     """
     ident = token.partition(".")[0]
     valid = sa.and_(
@@ -130,5 +138,14 @@ def use(writer: Writer, token: str) -> list[str]:
     )
     if not used.rowcount:
         raise Denied(BAD_TOKEN)
-    query = sa.select(JOIN_TOKENS.c.groups).where(JOIN_TOKENS.c.id == ident)
-    return list(writer.connection.execute(query).scalar_one())
+    query = sa.select(JOIN_TOKENS).where(JOIN_TOKENS.c.id == ident)
+    record = writer.connection.execute(query).one()
+    if record.host not in (None, host) or not _within(source, record.source):
+        raise Denied(BAD_TOKEN)
+    return list(record.groups)
+
+
+def _within(source: str, network: str | None) -> bool:
+    if network is None:
+        return True
+    return bool(source) and ipaddress.ip_address(source) in ipaddress.ip_network(network)

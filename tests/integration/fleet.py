@@ -4,6 +4,7 @@
 Agents use the driver ``noop``, so that nothing here needs a network namespace.
 """
 
+import dataclasses
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ from cnsmo.model.messages import AgentStatus, EventMessage, Plan, TokenRequest
 from tests.beds import Vhost
 from tests.beds.process import ServerProcess, tail
 from tests.eventually import eventually
+from tests.joining import Door
 
 SHOP = "deployment: shop\nvpn:\n  backbone: {cidr: 10.66.0.0/16, driver: noop}\n"
 PLUGIN = Path(__file__).parents[1] / "sample_plugin"
@@ -110,28 +112,44 @@ class Agent(Program):
 class Fleet:
     """The processes of one test. ``operator`` and ``watch`` speak to them over the same broker."""
 
-    def __init__(self, directory: Path, vhost: Vhost, database: str, conf: cfg.ConfigOpts) -> None:
+    def __init__(
+        self, directory: Path, vhost: Vhost, database: str, conf: cfg.ConfigOpts, door: Door
+    ) -> None:
         self.directory = directory
         self.vhost = vhost
         self.database = database
+        self.door = door
         self.conf = conf
         self.settings: dict[str, Mapping[str, object]] = {
             "database": {"connection": database},
             "bus": {"url": vhost.transport_url},
             **BRISK,
+            "agent": {**BRISK["agent"], **dataclasses.asdict(door)},
+            "join": {
+                "listen": "127.0.0.1",
+                "port": conf.join.port,
+                "burst": 10000,
+                "ca_directory": conf.join.ca_directory,
+            },
         }
         """What all programs are configured with, by group."""
+        self.core_settings: dict[str, Mapping[str, object]] = {}
+        """What cores alone are configured with."""
         self.env: dict[str, str] = {}
         """What all programs find in their environment besides the test's own."""
         self.programs: list[Program] = []
+        self.cores: list[Program] = []
         conf.set_override("url", vhost.transport_url, "bus")
         self.operator = OperatorClient(conf, timeout=10)
         for name, value in BRISK[RABBIT].items():
             conf.set_override(name, value, RABBIT)
 
     def core(self, name: str = "core", **options: object) -> Program:
-        """A core process that answers."""
-        config = self._config(name, {"core": options})
+        """A core process; it lets hosts join unless another one does so already."""
+        door = {"listen": ""} if any(it.process.alive for it in self.cores) else {}
+        joining = {**self.core_settings.get("join", {}), **door}
+        mine = {**self.core_settings, "core": options, "join": joining}
+        config = self._config(name, mine)
         core = Program(
             "cnsmo.cmd.core",
             ["--config-file", str(config)],
@@ -139,6 +157,7 @@ class Fleet:
             self.env,
         )
         self.programs.append(core)
+        self.cores.append(core)
         return core
 
     def agent(

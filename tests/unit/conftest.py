@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from cheroot.server import HTTPServer
 from oslo_config import cfg
 from oslo_messaging._drivers import amqpdriver
 
@@ -14,7 +15,10 @@ from cnsmo.bus.brokers.none import NoBroker
 from cnsmo.bus.envelope import opened
 from cnsmo.core.context import Core
 from cnsmo.core.endpoints import AgentEndpoints, OperatorEndpoints
-from cnsmo.model.messages import EventMessage
+from cnsmo.core.membership import Membership
+from cnsmo.model.host import HostFacts
+from cnsmo.model.messages import EventMessage, JoinRequest
+from tests.joining import join_request, make_authority
 
 _chances = itertools.count()
 
@@ -86,26 +90,29 @@ class Operator:
     def join(self, name: str, token: str | None = None, **facts: Any) -> Caller:
         """A host that joined; it runs the VPN service."""
         request = request_to_join(name, token or self.token(), **facts)
-        answer = Caller(self.core, {}).join(request=request)
+        answer = join(self.core, request)
         proof = {"agent_id": answer["id"], "agent_secret": answer["secret"]}
         return Caller(self.core, proof, name)
 
 
 def request_to_join(name: str, token: str, **facts: Any) -> dict[str, Any]:
-    """A join's argument, with a nonce of its own."""
-    return {
-        "token": token,
-        "host": name,
-        "nonce": f"{next(_chances):032}",
-        "services": ["vpn"],
-        "facts": facts,
-    }
+    """A join's body, with a nonce and a key of its own."""
+    return join_request(
+        token, name, nonce=f"{next(_chances):032}", facts=HostFacts(**facts)
+    ).model_dump(mode="json")
+
+
+def join(core: Core, request: dict[str, Any], source: str = "") -> dict[str, Any]:
+    """What a core answers to a join's body that came from an address."""
+    made = JoinRequest.model_validate(request)
+    return Membership(core).join(made, source).model_dump(mode="json")
 
 
 @pytest.fixture(autouse=True)
 def listeners_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A listener that shall stop notices it after its current poll: 50 ms at most, not 1 s."""
     monkeypatch.setattr(amqpdriver, "ACK_REQUEUE_EVERY_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(HTTPServer, "expiration_interval", 0.05)
 
 
 @pytest.fixture
@@ -116,7 +123,8 @@ def told() -> Told:
 
 @pytest.fixture
 def core(conf: cfg.ConfigOpts, engine: sa.Engine, told: Any) -> Core:
-    """A core."""
+    """A core, and the authority by which it knows hosts."""
+    make_authority(conf)
     return Core(conf, engine, told, told, NoBroker(conf))
 
 

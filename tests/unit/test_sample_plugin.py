@@ -25,6 +25,7 @@ from cnsmo.model.messages import TokenRequest
 from cnsmo.services import registry
 from cnsmo.services.base import Unit
 from tests.eventually import eventually
+from tests.joining import Door
 
 SAMPLE = Path(__file__).parents[1] / "sample_plugin"
 BOOK = "deployment: shop\nphonebook: {office: {members: [web]}}\n"
@@ -54,7 +55,7 @@ def sample(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
 
 
 @pytest.fixture
-def operator(conf: cfg.ConfigOpts, sample: Any) -> Iterator[OperatorClient]:
+def operator(conf: cfg.ConfigOpts, door: Door, sample: Any) -> Iterator[OperatorClient]:
     """An operator, and a core that knows the sample."""
     core = CoreServer(conf)
     core.start()
@@ -66,7 +67,7 @@ def operator(conf: cfg.ConfigOpts, sample: Any) -> Iterator[OperatorClient]:
 
 @pytest.fixture
 def agent(
-    conf: cfg.ConfigOpts, operator: OperatorClient, tmp_path: Path, thread: Start
+    conf: cfg.ConfigOpts, door: Door, operator: OperatorClient, tmp_path: Path, thread: Start
 ) -> Iterator[Callable[..., Path]]:
     """Starts agents of the service ``phonebook``; gives the file that each of them keeps."""
     running: list[tuple[AgentProcess, threading.Thread]] = []
@@ -81,6 +82,7 @@ def agent(
             facts=HostFacts,
             token=lambda: token,
             heartbeat=0.5,
+            **dataclasses.asdict(door),
         )
         made = AgentProcess(conf, settings)
         running.append((made, thread(made.run)))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A core and agents (noop drivers) in this process."""
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,7 +20,7 @@ from tests.functional.manage.person import Person, Puppet
 
 
 @pytest.fixture
-def core(conf) -> Iterator[CoreServer]:
+def core(conf, door) -> Iterator[CoreServer]:
     made = CoreServer(conf)
     made.start()
     yield made
@@ -37,20 +38,20 @@ def operator(core, conf) -> OperatorClient:
 
 
 @pytest.fixture
-def puppet(core, conf, operator) -> Callable[..., Puppet]:
+def puppet(core, operator) -> Callable[..., Puppet]:
     """puppet("web1", site="east"): a host of the deployment lab that does what it is told."""
 
     def join(name: str, **facts: Any) -> Puppet:
         if "lab" not in {found.name for found in operator.deployment_list()}:
             operator.deployment_create("lab")
         token = operator.token_create("lab", TokenRequest(groups=["web"])).token
-        return Puppet(conf, name, str(token), **facts)
+        return Puppet(core.core, name, str(token), **facts)
 
     return join
 
 
 @pytest.fixture
-def hosts(core, conf, tmp_path, operator) -> Iterator[Callable[..., None]]:
+def hosts(core, conf, door, tmp_path, operator) -> Iterator[Callable[..., None]]:
     """hosts("web1", "web2"): agents of those names join the deployment lab and keep running."""
     agents: list[AgentProcess] = []
     threads: list[threading.Thread] = []
@@ -72,6 +73,7 @@ def hosts(core, conf, tmp_path, operator) -> Iterator[Callable[..., None]]:
                 lambda facts=facts: facts,
                 lambda: str(token.token),
                 heartbeat=heartbeat,
+                **dataclasses.asdict(door),
             )
             agents.append(AgentProcess(conf, settings))
             threads.append(threading.Thread(target=agents[-1].run, daemon=True))

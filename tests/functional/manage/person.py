@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from oslo_config import cfg
-
 from cnsmo.bus.clients import CoreClient
+from cnsmo.core.context import Core
+from cnsmo.core.membership import Membership
 from cnsmo.manage.app import run
 from cnsmo.model.host import HostFacts
 from cnsmo.model.lifecycle import State
-from cnsmo.model.messages import AgentReport, Announcement, JoinRequest
+from cnsmo.model.messages import AgentReport, Announcement
+from tests.joining import join_request
 
 DOCUMENT = "deployment: lab\nvpn:\n  backbone: {cidr: 10.66.0.0/16, driver: noop}\n"
 
@@ -74,16 +75,11 @@ class Person:
 class Puppet:
     """A host that joins, and then says what a test wants it to say."""
 
-    def __init__(
-        self, conf: cfg.ConfigOpts, name: str, token: str, *services: str, **facts: Any
-    ) -> None:
+    def __init__(self, core: Core, name: str, token: str, *services: str, **facts: Any) -> None:
         """services: VPN and these."""
-        self.client = CoreClient(conf, 10)
-        request = JoinRequest(
-            token=token, host=name, nonce=f"{name:0>32}", services=["vpn", *services],
-            facts=HostFacts(**facts),
-        )  # fmt: skip
-        answer = self.client.join(request)
+        self.client = CoreClient(core.conf, 10)
+        request = join_request(token, name, services=["vpn", *services], facts=HostFacts(**facts))
+        answer = Membership(core).join(request)
         self.client.identify(answer.id, answer.secret)
         self.revision = 0
 

@@ -4,10 +4,12 @@
 import pytest
 
 from cnsmo.bus.clients import CoreClient
+from cnsmo.core.membership import Membership
 from cnsmo.model.host import HostFacts
 from cnsmo.model.lifecycle import State
-from cnsmo.model.messages import AgentReport, Announcement, JoinRequest, TokenRequest
+from cnsmo.model.messages import AgentReport, Announcement, TokenRequest
 from cnsmo.services.firewall.service import FirewallService
+from tests.joining import join_request
 from tests.unit.manage.kernel import kernel, present
 
 HOSTS = {
@@ -40,22 +42,16 @@ SQL = "{from: web, to: db, protocol: tcp, ports: 5432, name: sql}"
 class Host:
     """A host with agents of both services, that says what a test wants."""
 
-    def __init__(self, conf, operator, name: str) -> None:
+    def __init__(self, core, operator, name: str) -> None:
         group, private, public = HOSTS[name]
         self.token = str(operator.token_create("shop", TokenRequest(groups=[group])).token)
         self.name = name
-        self.client = CoreClient(conf, 10)
+        self.client = CoreClient(core.conf, 10)
         facts = HostFacts(
             site=private[:4].replace(".", "-") + "x", private=(private,), public=(public,)
         )
-        answer = self.client.join(
-            JoinRequest(
-                token=self.token,
-                host=name,
-                nonce=f"{name:0>32}",
-                services=["vpn", "firewall"],
-                facts=facts,
-            )
+        answer = Membership(core).join(
+            join_request(self.token, name, services=["vpn", "firewall"], facts=facts)
         )
         self.client.identify(answer.id, answer.secret)
 
@@ -79,10 +75,10 @@ class Host:
 
 
 @pytest.fixture
-def shop(conf, operator, person) -> dict[str, Host]:
+def shop(core, operator, person) -> dict[str, Host]:
     """Four hosts in a VPN, with a policy."""
     operator.deployment_create("shop")
-    made = {name: Host(conf, operator, name) for name in HOSTS}
+    made = {name: Host(core.core, operator, name) for name in HOSTS}
     person.writes(DOCUMENT, "shop.yaml")
     person.does("apply shop.yaml")
     for name in sorted(made):

@@ -35,14 +35,14 @@ SEEN = {
 
 
 @pytest.fixture
-def shop(conf, operator, person) -> dict[str, Puppet]:
+def shop(core, operator, person) -> dict[str, Puppet]:
     """A carrier and two servers, all in the VPN."""
     operator.deployment_create("shop")
     made = {}
     for number, (name, group) in enumerate(HOSTS.items(), 1):
         token = str(operator.token_create("shop", TokenRequest(groups=[group])).token)
         facts = {"private": (f"192.168.1.{number}/24",)}
-        made[name] = Puppet(conf, name, token, "loadbalancer", **facts)
+        made[name] = Puppet(core.core, name, token, "loadbalancer", **facts)
     person.writes(DOCUMENT, "shop.yaml")
     person.does("apply shop.yaml")
     for puppet in made.values():

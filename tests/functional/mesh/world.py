@@ -26,6 +26,7 @@ from cnsmo.model.errors import Removed
 from cnsmo.model.messages import AgentStatus, EventMessage, TokenRequest
 from cnsmo.services import registry
 from tests.eventually import eventually
+from tests.joining import Door
 
 DEPLOYMENT = "shop"
 
@@ -33,9 +34,10 @@ DEPLOYMENT = "shop"
 class World:
     """Raise it with VMs, apply documents, break things, look."""
 
-    def __init__(self, conf: cfg.ConfigOpts, directory: Path) -> None:
+    def __init__(self, conf: cfg.ConfigOpts, directory: Path, door: Door) -> None:
         self.lab = Lab(directory / f"w{secrets.token_hex(3)}")
         self._conf = conf
+        self._door = door
         self._core = CoreServer(conf)
         self._agents: dict[str, tuple[AgentProcess, threading.Thread]] = {}
 
@@ -68,7 +70,9 @@ class World:
         vm = self.lab.vm(name)
         request = TokenRequest(groups=list(vm.seat.spec.groups))
         token = self.client.token_create(DEPLOYMENT, request).token or ""
-        made = dataclasses.replace(settings(vm, token), heartbeat=0.5, resync=resync)
+        made = dataclasses.replace(
+            settings(vm, token, **dataclasses.asdict(self._door)), heartbeat=0.5, resync=resync
+        )
         agent = AgentProcess(self._conf, made)
         thread = threading.Thread(target=_live, args=(agent,), name=name, daemon=True)
         self._agents[name] = (agent, thread)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import secrets
 import ssl
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,10 +26,11 @@ from cnsmo.bus.clients import CoreClient, OperatorClient
 from cnsmo.core.membership import Membership
 from cnsmo.core.server import CoreServer
 from cnsmo.model.host import HostFacts
-from cnsmo.model.messages import JoinAnswer, JoinRequest, TokenRequest
+from cnsmo.model.messages import JoinAnswer, TokenRequest
 from tests.beds import TlsRabbitmqBed
 from tests.beds.rabbitmq_tls import MANAGER
 from tests.eventually import eventually
+from tests.joining import join_request
 
 RABBIT = "oslo_messaging_rabbit"
 MIB = 1024 * 1024
@@ -110,13 +112,8 @@ class Site:
         """Take a host in, as the join over HTTPS does."""
         token = self.operator.token_create("shop", TokenRequest()).token
         assert token
-        request = JoinRequest(
-            token=token,
-            host=host,
-            nonce=secrets.token_urlsafe(32),
-            services=["vpn"],
-            facts=HostFacts(private=("192.168.7.1/24",)),
-        )
+        nonce, facts = secrets.token_urlsafe(32), HostFacts(private=("192.168.7.1/24",))
+        request = join_request(token, host, nonce=nonce, facts=facts)
         answer = Membership(self.core.core).join(request)
         self.joined[host] = answer
         return answer
@@ -132,7 +129,9 @@ class Site:
     def agent(self, answer: JoinAnswer) -> AgentProcess:
         """The agent process of a host that has joined."""
         state_dir = StateDir(self.path / answer.host, EVERY_SERVICE)
-        state_dir.keep(HostIdentity(**answer.model_dump(exclude={"groups"})))
+        told = answer.model_dump(exclude={"groups", "certified"})
+        certified = {"certified_at": time.time(), "life": answer.certified.life}
+        state_dir.keep(HostIdentity(**told, **certified), answer.certified)
         return AgentProcess(
             self.conf,
             Settings(

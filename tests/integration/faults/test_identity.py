@@ -8,17 +8,19 @@ import oslo_messaging
 import pytest
 
 from cnsmo.agent.identity import HostIdentity
+from cnsmo.agent.join import JoinClient
 from cnsmo.bus import transport
 from cnsmo.bus.clients import CoreClient
 from cnsmo.bus.envelope import opened
 from cnsmo.model.errors import Denied, InvalidRequest, NotFound, Removed
 from cnsmo.model.host import HostFacts
 from cnsmo.model.lifecycle import State
-from cnsmo.model.messages import AgentReport, Announcement, Heartbeat, JoinRequest
+from cnsmo.model.messages import AgentReport, Announcement, Heartbeat
 from cnsmo.model.resource import Row
 from cnsmo.state.engine import engine_for
 from cnsmo.state.store import Store
 from tests.integration.fleet import Fleet
+from tests.joining import join_request
 
 
 class Liar(CoreClient):
@@ -35,10 +37,8 @@ def liar(fleet: Fleet) -> Liar:
     fleet.apply()
     fleet.agent("honest")
     made = Liar(fleet.conf, 10)
-    request = JoinRequest(
-        token=fleet.token(), host="liar", nonce="n" * 32, services=["vpn"], facts=HostFacts()
-    )
-    who = made.join(request)
+    door = JoinClient(fleet.door.join_url, fleet.door.ca_fingerprint, 10)
+    who = door.join(join_request(fleet.token(), "liar"))
     made.identify(who.id, who.secret)
     made.announce(Announcement(service="vpn", instance="backbone", body={"driver": "noop"}))
     fleet.until_ready("honest")

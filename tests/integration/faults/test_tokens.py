@@ -7,8 +7,9 @@ from cnsmo.model.messages import TokenRequest
 from tests.integration.fleet import Fleet
 
 TOLD = (
-    "cnsmo-agent: the join token is not valid (any more): it may be mistyped, used up, expired or "
-    "revoked; ask the operator for a new one ('cnsmo-manage token create')"
+    "cnsmo-agent: the join token is not valid (any more): it may be mistyped, used up, expired, "
+    "revoked, or made for another host or address; ask the operator for a new one "
+    "('cnsmo-manage token create')"
 )
 
 

@@ -11,13 +11,13 @@ from cnsmo.bus.brokers.none import NoBroker
 from cnsmo.core.context import Core
 from cnsmo.core.membership import Membership
 from cnsmo.model.errors import NotAdmitted
-from cnsmo.model.host import HostFacts
-from cnsmo.model.messages import Announcement, JoinRequest
+from cnsmo.model.messages import Announcement
 from cnsmo.model.resource import OPERATOR
 from cnsmo.state import schema
 from cnsmo.state.engine import engine_for
 from cnsmo.state.store import Store
 from cnsmo.state.writer import Writer
+from tests.joining import join_request
 
 _gate: Any = None
 
@@ -83,24 +83,24 @@ class Silent:
         """No last hint."""
 
 
-def make_core(url: str) -> Core:
+def make_core(url: str, ca_directory: str) -> Core:
     """A core without a bus."""
     conf.register()
+    conf.CONF.set_override("ca_directory", ca_directory, "join")
     silent: Any = Silent()
     return Core(conf.CONF, engine_for(url), silent, silent, NoBroker(conf.CONF))
 
 
-def join_many(url: str, token: str, hosts: list[str]) -> dict[str, list[str] | str]:
+def join_many(
+    url: str, ca_directory: str, token: str, hosts: list[str]
+) -> dict[str, list[str] | str]:
     """Join hosts and announce them to the VPN backbone; their addresses, or why there are none."""
-    core = make_core(url)
+    core = make_core(url, ca_directory)
     membership = Membership(core)
     _gate.wait(60)
     found: dict[str, list[str] | str] = {}
     for host in hosts:
-        request = JoinRequest(
-            token=token, host=host, nonce=host.ljust(32, "x"), services=["vpn"], facts=HostFacts()
-        )
-        answer = membership.join(request)
+        answer = membership.join(join_request(token, host))
         who = core.identities.authenticate(answer.id, answer.secret)
         offer = Announcement(service="vpn", instance="backbone", body={"driver": "noop"})
         try:

@@ -5,20 +5,22 @@ import itertools
 import multiprocessing.pool
 
 import pytest
+from oslo_config import cfg
 
 from cnsmo.core.context import Core
 from cnsmo.core.declare import Declare
 from cnsmo.core.membership import Membership
 from cnsmo.model.errors import NotAdmitted
-from cnsmo.model.host import HostFacts
-from cnsmo.model.messages import Announcement, JoinAnswer, JoinRequest, TokenRequest
+from cnsmo.model.messages import Announcement, JoinAnswer, TokenRequest
 from cnsmo.state.store import Store
 from tests.integration.state import processes
+from tests.joining import join_request, make_authority
 
 
 @pytest.fixture
-def core(store: Store, database_url: str) -> Core:
-    return processes.make_core(database_url)
+def core(store: Store, conf: cfg.ConfigOpts, database_url: str) -> Core:
+    make_authority(conf)
+    return processes.make_core(database_url, conf.join.ca_directory)
 
 
 @pytest.fixture
@@ -34,8 +36,7 @@ def declare(core: Core, cidr: str, quarantine: int = 3600) -> None:
 
 def join(core: Core, token: str, host: str, chance: str = "") -> JoinAnswer:
     nonce = f"{host}{chance}".ljust(32, "x")
-    request = JoinRequest(token=token, host=host, nonce=nonce, services=["vpn"], facts=HostFacts())
-    return Membership(core).join(request)
+    return Membership(core).join(join_request(token, host, nonce=nonce))
 
 
 def announce(core: Core, answer: JoinAnswer) -> list[str]:
@@ -52,7 +53,9 @@ def test_two_cores_at_once_never_give_an_address_two_owners(
     declare(core, "10.66.0.0/27")  # 30 usable addresses for 36 hosts
     hosts = [[f"{side}{number}" for number in range(18)] for side in ("east", "west")]
     found = rivals.starmap(
-        processes.join_many, [(database_url, token, some) for some in hosts], chunksize=1
+        processes.join_many,
+        [(database_url, core.conf.join.ca_directory, token, some) for some in hosts],
+        chunksize=1,
     )
     told = {**found[0], **found[1]}
     assert len(told) == 36

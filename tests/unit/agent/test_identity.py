@@ -8,7 +8,10 @@ import pytest
 
 from cnsmo.agent.identity import HostIdentity, StateDir
 from cnsmo.model.errors import Conflict, InvalidRequest
+from cnsmo.model.messages import Certified
+from cnsmo.trust import keys
 
+CERTIFIED = Certified(certificate="c", authorities="a", life=60)
 WHO = HostIdentity(id="h-1", secret="s" * 43, deployment="shop", host="web1")
 
 
@@ -57,7 +60,8 @@ def test_processes_of_different_services_share_a_directory(folder: Path) -> None
 
 def test_everything_is_for_its_owner_only(state: StateDir, folder: Path) -> None:
     state.nonce()
-    state.keep(WHO)
+    state.key()
+    state.keep(WHO, CERTIFIED)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
 
@@ -72,7 +76,7 @@ def test_a_directory_that_was_open_to_others_is_closed(tmp_path: Path) -> None:
 
 def test_an_identity_is_kept(state: StateDir) -> None:
     assert state.identity() is None
-    state.keep(WHO)
+    state.keep(WHO, CERTIFIED)
     assert state.identity() == WHO
 
 
@@ -80,9 +84,14 @@ def test_all_processes_of_a_host_join_with_one_nonce(state: StateDir, folder: Pa
     nonce = state.nonce()
     assert len(nonce) >= 32
     assert StateDir(folder, "vpn").nonce() == nonce, "another try, another process"
-    state.keep(WHO)
+    state.keep(WHO, CERTIFIED)
     assert StateDir(folder, "firewall").nonce() == nonce, "it may be joining still"
     assert [path.name for path in folder.glob("join.nonce*")] == ["join.nonce"]
+
+
+def test_the_key_is_made_once_for_all_processes_of_a_host(state: StateDir, folder: Path) -> None:
+    key = keys.load_key(state.key())
+    assert keys.load_key(StateDir(folder, "vpn").key()).public_key() == key.public_key()
 
 
 def test_processes_that_start_together_agree_on_the_nonce(folder: Path) -> None:
@@ -112,8 +121,9 @@ def test_a_damaged_identity_says_what_to_do(state: StateDir, folder: Path, damag
 
 def test_forgetting_leaves_no_secret_behind(state: StateDir, folder: Path) -> None:
     state.nonce()
-    state.keep(WHO)
+    state.keep(WHO, CERTIFIED)
     state.nonce()
+    state.key()
     state.replica().write_text("x")
     state.replica().with_suffix(".damaged").write_text("x")
     state.forget()

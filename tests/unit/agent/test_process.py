@@ -26,6 +26,7 @@ from cnsmo.model.messages import EventMessage, TokenRequest
 from cnsmo.services.vpn.drivers import noop
 from cnsmo.state import replica
 from tests.eventually import eventually
+from tests.joining import Door
 
 MESH = "deployment: shop\nvpn: {backbone: {cidr: 10.66.0.0/16, driver: noop}}"
 START = Callable[..., threading.Thread]
@@ -34,8 +35,9 @@ START = Callable[..., threading.Thread]
 class Place:
     """A machine's room: core, operator, and agents by name."""
 
-    def __init__(self, conf: cfg.ConfigOpts, path: Path, start: START) -> None:
+    def __init__(self, conf: cfg.ConfigOpts, door: Door, path: Path, start: START) -> None:
         self.conf = conf
+        self.door = door
         self.path = path
         self.start = start
         self.token = ""
@@ -67,6 +69,7 @@ class Place:
                 resync=60,
                 rpc_timeout=0.5,
                 retry_max=0.2,
+                **dataclasses.asdict(self.door),
             ),
             **more,
         )
@@ -111,8 +114,8 @@ class Place:
 
 
 @pytest.fixture
-def place(conf: cfg.ConfigOpts, tmp_path: Path, thread: START) -> Iterator[Place]:
-    made = Place(conf, tmp_path, thread)
+def place(conf: cfg.ConfigOpts, door: Door, tmp_path: Path, thread: START) -> Iterator[Place]:
+    made = Place(conf, door, tmp_path, thread)
     yield made
     for agent in made.agents.values():
         agent.stop()
@@ -165,16 +168,14 @@ def test_a_lost_hint_costs_a_heartbeat(shop: Place, monkeypatch: pytest.MonkeyPa
     eventually(lambda: (shop.desired("web1") or {})["mtu"] == 1300)
 
 
-def test_an_agent_that_started_before_the_core_joins_when_it_comes(place: Place) -> None:
-    place.agent("web1")
-    time.sleep(0.3)
-    place.start_core()
-    place.operator.deployment_create("shop")
-    place.token = place.operator.token_create("shop", TokenRequest()).token or ""
-    # The agent was refused with the empty token if it asked in between: that ends it.
-    if place.ends.get("web1"):
-        place.agent("web1")
-    eventually(lambda: place.operator.host_list("shop"))
+def test_an_agent_that_started_before_the_core_joins_when_it_comes(
+    shop: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.stop_core()
+    shop.agent("web1")
+    eventually(lambda: "cannot join yet" in caplog.text)
+    shop.start_core()
+    shop.ready("web1")
 
 
 def test_an_agent_without_a_valid_token_ends_and_says_so(shop: Place) -> None:

@@ -14,12 +14,15 @@ from oslo_messaging._drivers import amqpdriver
 from cnsmo.bus import inprocess, transport
 from cnsmo.bus.clients import AgentClient, CoreClient, OperatorClient
 from cnsmo.bus.events import Announcer, Watch
+from cnsmo.core.membership import Membership
 from cnsmo.core.server import CoreServer
 from cnsmo.model import messages as msg
 from cnsmo.model.errors import Denied, InvalidDocument, SchemaMismatch, Unavailable
 from cnsmo.model.host import HostFacts
 from cnsmo.state.engine import engine_for
+from cnsmo.trust import keys
 from tests.eventually import eventually
+from tests.joining import join_request, make_authority
 
 
 @pytest.fixture
@@ -68,19 +71,21 @@ def test_every_call_of_operators_finds_its_way(operator: OperatorClient) -> None
         operator.plan("")
 
 
-def test_every_call_of_agents_finds_its_way(conf: cfg.ConfigOpts, operator: OperatorClient) -> None:
+def test_every_call_of_agents_finds_its_way(
+    conf: cfg.ConfigOpts, server: CoreServer, operator: OperatorClient
+) -> None:
+    make_authority(conf)
+    key = keys.new_key()
     token = operator.token_create("shop", msg.TokenRequest()).token
     agent = CoreClient(conf, timeout=10)
-    request = msg.JoinRequest(
-        token=token or "", host="web1", nonce="n" * 32, services=["vpn"], facts=HostFacts()
-    )
-    answer = agent.join(request)
+    answer = Membership(server.core).join(join_request(token or "", "web1", key=key))
     with pytest.raises(Denied):
         agent.sync(0)
     agent.identify(answer.id, answer.secret)
     operator.apply("deployment: shop\nvpn: {backbone: {cidr: 10.66.0.0/16, driver: noop}}")
     assert agent.sync(0).snapshot
     agent.facts(HostFacts(site="east"))
+    assert "CERTIFICATE" in agent.certify(keys.request(key, answer.id)).certificate
     offer = msg.Announcement(service="vpn", instance="backbone", body={"driver": "noop"})
     revision = agent.announce(offer)
     agent.report(msg.AgentReport(service="vpn", state="ready", applied_revision=revision))
@@ -88,6 +93,8 @@ def test_every_call_of_agents_finds_its_way(conf: cfg.ConfigOpts, operator: Oper
     agent.withdraw("vpn", "backbone")
     (host,) = operator.host_list("shop")
     assert (host.facts.site, host.agents[0].state) == ("east", "ready")
+    operator.host_readmit("shop", "web1", 60)
+    assert operator.host_list("shop")[0].readmit_until is not None
     assert operator.host_remove("shop", "web1") > revision
     assert operator.host_list("shop") == []
 

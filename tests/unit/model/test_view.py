@@ -53,7 +53,12 @@ def test_the_order_of_rows_does_not_matter(rows: list[Row]) -> None:
 DELETED = st.booleans()
 SOME_HOST = st.sampled_from(["db1", "web1", "web2"])
 CHANGES = st.one_of(
-    st.builds(lambda name, deleted: row(HOST, name, deleted, id=name), SOME_HOST, DELETED),
+    st.builds(
+        lambda name, deleted, apart: row(HOST, name, deleted, id=name, quarantined=apart),
+        SOME_HOST,
+        DELETED,
+        st.booleans(),
+    ),
     st.builds(
         lambda name, service, deleted, state: row(AGENT, f"{name}/{service}", deleted, state=state),
         SOME_HOST,
@@ -79,6 +84,8 @@ def test_a_later_view_is_as_one_that_is_made_anew(turns: list[tuple[bool, list[R
         assert list(view) == list(anew)
         if asked:
             assert list(view.hosts.items()) == list(anew.hosts.items())
+            assert list(view.everybody.items()) == list(anew.everybody.items())
+            assert not any(host.quarantined for host in view.hosts.values())
             assert view.gone == anew.gone
 
 
