@@ -245,10 +245,7 @@ class Membership:
                 _present(writer, who)
             row = writer.get(HOST, host)
             if not identities.revoke(writer, host) or row is None:
-                raise NotFound(
-                    f"deployment {deployment!r} has no host {host!r}; "
-                    "'cnsmo-manage host list' shows all"
-                )
+                raise _no_host(deployment, host)
             for service in registry.services():
                 for kind in (member_kind(service), adjustment_kind(service)):
                     for part in writer.rows(kind):
@@ -276,10 +273,7 @@ class Membership:
         def work(writer: Writer) -> None:
             row = writer.get(HOST, host)
             if row is None:
-                raise NotFound(
-                    f"deployment {deployment!r} has no host {host!r}; "
-                    "'cnsmo-manage host list' shows all"
-                )
+                raise _no_host(deployment, host)
             body = {key: value for key, value in row.body.items() if key != QUARANTINED}
             writer.put(HOST, host, body if release else {**body, QUARANTINED: True}, owner=CORE)
 
@@ -320,6 +314,12 @@ def _present(writer: Writer, who: Identity) -> Row:
 def _act(who: Identity, action: str) -> Act:
     """What a host does: over the bus, whose broker hides addresses, it comes from its id."""
     return Act(Role.HOST, who.host, who.id, action)
+
+
+def _no_host(deployment: str, host: str) -> NotFound:
+    return NotFound(
+        f"deployment {deployment!r} has no host {host!r}; 'cnsmo-manage host list' shows all"
+    )
 
 
 def _put_host(writer: Writer, host: str, ident: str, groups: list[str], facts: HostFacts) -> None:
