@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from cnsmo.agent.standing import Standing
 from cnsmo.files import sync_folder, write_file
 from cnsmo.model.errors import Conflict, InvalidRequest
 from cnsmo.model.messages import Certified
@@ -82,6 +83,10 @@ class StateDir:
         """Give the locks back."""
         while self._locks:
             os.close(self._locks.pop())
+
+    def standing(self) -> Standing:
+        """Where this process says how it stands."""
+        return Standing(self.path / f"standing-{self.role}.json")
 
     def replica(self) -> Path:
         """Where this process keeps its replica."""

@@ -40,6 +40,7 @@ class AgentProcess:
         self._heart = Heart(settings.heartbeat, settings.services, self._client, self._wakeup)
         self._backoff = Backoff(FIRST_PAUSE, settings.retry_max)
         self._credentials = Credentials(settings)
+        self._standing = settings.state_dir.standing()
         self._server: oslo_messaging.RPCServer | None = None
         """Known once it listens: what has not found the broker yet cannot be stopped."""
         self._ended = threading.Event()
@@ -53,6 +54,7 @@ class AgentProcess:
         :raises Removed: when the host was removed; everything is taken down then.
         """
         self._settings.state_dir.open()
+        self._standing.begin(self._settings.services)
         try:
             identity = self._settings.state_dir.identity()
             known = identity is not None
@@ -60,6 +62,9 @@ class AgentProcess:
             identity = identity or self._join()
             if identity is not None:
                 self._serve(identity, known)
+        except CnsmoError as exc:
+            self._standing.trouble(exc)
+            raise
         finally:
             self._ended.set()
             self._heart.stop()
@@ -121,7 +126,7 @@ class AgentProcess:
             return ""
 
     def _serve(self, identity: HostIdentity, known: bool) -> None:
-        worker = Worker(self._settings, identity, self._client, self._heart)
+        worker = Worker(self._settings, identity, self._client, self._heart, self._standing)
         if known:
             worker.return_from_disk()
         self._client.identify(identity.id, identity.secret)
@@ -142,6 +147,7 @@ class AgentProcess:
             except Unavailable as exc:
                 pause = self._backoff.pause()
                 LOG.warning("cannot join yet: %s Next try in %.1f s", exc, pause)
+                self._standing.trouble(exc)
                 self._wakeup.wait_stop(pause)
                 continue
             self._backoff.reset()
@@ -172,6 +178,7 @@ class AgentProcess:
                     continue
                 pause = self._backoff.pause()
                 LOG.warning("%s Next try in %.1f s", _explained(exc), pause)
+                self._standing.trouble(exc)
                 retry_at = time.monotonic() + pause
                 worker.look_after(due=not reasons & {Reason.RESYNC, Reason.LOOK})
             soonest = min(retry_at, resync_at, worker.look_at)

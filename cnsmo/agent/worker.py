@@ -15,6 +15,7 @@ from cnsmo.agent.identity import HostIdentity
 from cnsmo.agent.reconcile import Outcome, ServiceAgent
 from cnsmo.agent.report import report_of
 from cnsmo.agent.settings import Settings
+from cnsmo.agent.standing import Standing
 from cnsmo.agent.units import Units
 from cnsmo.agent.wakeup import Reason
 from cnsmo.bus.clients import CoreClient
@@ -31,11 +32,18 @@ class Worker:
     """One host's services, kept equal to the replica. Not thread-safe: one thread works."""
 
     def __init__(
-        self, settings: Settings, identity: HostIdentity, client: CoreClient, heart: Heart
+        self,
+        settings: Settings,
+        identity: HostIdentity,
+        client: CoreClient,
+        heart: Heart,
+        standing: Standing | None = None,
     ) -> None:
+        """standing: where to say what was reported, beside the core."""
         self._settings = settings
         self._client = client
         self._heart = heart
+        self._standing = standing
         self._host = identity.host
         self._replica = Replica(settings.state_dir.replica(), identity.deployment, identity.id)
         self._label = joined(identity.deployment, identity.host)
@@ -273,3 +281,5 @@ class Worker:
         except CnsmoError as exc:
             LOG.warning("%s: the core does not take the report: %s", service, exc)
         self._reported[service] = (outcome.state, outcome.reason)
+        if self._standing is not None:
+            self._standing.service(service, outcome.state, outcome.reason)
