@@ -69,6 +69,8 @@ class Fleet:
             resync=group.resync,
             rpc_timeout=group.rpc_timeout,
             retry_max=group.retry_max,
+            join_url=group.join_url,
+            ca_fingerprint=group.ca_fingerprint,
         )
 
 

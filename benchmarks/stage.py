@@ -7,6 +7,7 @@ The bus is RabbitMQ, the database SQLite, all periods are the field's defaults.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ from cnsmo.lab.topology import Topology
 from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import HostStatus, TokenRequest
 from cnsmo.services import registry
+from tests.beds.ports import PortLease
+from tests.joining import door_config
 
 DEPLOYMENT = "bench"
 SECONDS = 180.0
@@ -134,16 +137,18 @@ class Stage:
             yield wait
 
     def agent_config(self, host: str, token: str) -> Path:
-        """Configuration of a real agent in a VM, which reaches the broker through the relay."""
+        """Configuration of a real agent in a VM, which reaches broker and core by relays."""
         place = self.directory / host
         place.mkdir(exist_ok=True)
         (place / "token").write_text(token)
         seat = self.lab.vm(host).seat
-        url = self._url.replace(f"127.0.0.1:{self._run.broker.port}", self._relay)
+        core = str(topology.core_address().ip)
+        url = self._url.replace(f"127.0.0.1:{self._run.broker.port}", f"{core}:{RELAY_PORT}")
+        door = dataclasses.replace(self.door, join_url=f"https://{core}:{self._join_port}")
         path = place / "cnsmo.conf"
         path.write_text(
             f"[bus]\nurl = {url}\n"
-            f"[agent]\nstate_dir = {place}/agent\ntoken_file = {place}/token\n"
+            f"[agent]\nstate_dir = {place}/agent\ntoken_file = {place}/token\n{door.config()}"
             f"[host]\nname = {host}\nsite = {seat.spec.site}\n"
             f"public_addresses = {seat.address.ip}\n"
         )
@@ -172,19 +177,23 @@ class Stage:
     def _raise(self) -> None:
         broker = self._run.broker
         self._run.tell("raising the stage")
+        self._join_port = self._stack.enter_context(PortLease()).port
         if self._plan is not None:
             self.lab = Lab(base() / self._run.lab_name)
             self._stack.callback(self.lab.down)
             self.lab.up(self._plan)
             if self._plan.core:
-                self._start_relay(broker.port)
+                self._start_relay(RELAY_PORT, broker.port)
+                self._start_relay(self._join_port, self._join_port)
         vhost = broker.create_vhost()
         self._stack.callback(broker.delete_vhost, vhost)
         self._url = vhost.transport_url
+        joining, self.door = door_config(self.directory / "ca", self._join_port)
         self.config.write_text(
             f"[bus]\nurl = {self._url}\n"
             f"[database]\nconnection = sqlite:///{self.directory}/state.sqlite\n"
-            f"[oslo_messaging_rabbit]\nrpc_conn_pool_size = {CONNECTIONS}\n" + self._config
+            f"[oslo_messaging_rabbit]\nrpc_conn_pool_size = {CONNECTIONS}\n"
+            f"{joining}[agent]\n{self.door.config()}{self._config}"
         )
         self.core = self._child("core_process", str(self.config))
         CONF.set_override("url", self._url, "bus")
@@ -194,11 +203,10 @@ class Stage:
         lab = [str(self.lab.directory)] if self._plan is not None else []
         self.fleet = self._child("fleet_process", str(self.config), *lab)
 
-    def _start_relay(self, port: int) -> None:
+    def _start_relay(self, port: int, target: int) -> None:
         address = str(topology.core_address().ip)
         namespace = NETNS / self.lab.network.namespace(topology.CORE)
-        self._relay = f"{address}:{RELAY_PORT}"
-        self._child("relay", str(namespace), address, str(RELAY_PORT), str(port))
+        self._child("relay", str(namespace), address, str(port), str(target))
 
     def _child(self, module: str, *args: str) -> Child:
         return self._stack.enter_context(Child(module, *args, log=self.directory / f"{module}.log"))

@@ -21,11 +21,28 @@ class Door:
     join_url: str
     ca_fingerprint: str
 
+    def config(self) -> str:
+        """Of an agent: lines of its group ``[agent]``."""
+        return f"join_url = {self.join_url}\nca_fingerprint = {self.ca_fingerprint}\n"
+
 
 def make_authority(conf: cfg.ConfigOpts) -> str:
     """Make the authority of ``[join] ca_directory``; returns its fingerprint."""
     now = datetime.datetime.now(datetime.UTC)
     return authority.create(Path(conf.join.ca_directory), now).fingerprint
+
+
+def door_config(directory: Path, port: int) -> tuple[str, Door]:
+    """Make an authority; what a core's configuration says of it, and the door that it opens.
+
+    Any number of hosts may join from one address.
+    """
+    made = authority.create(directory, datetime.datetime.now(datetime.UTC))
+    config = (
+        f"[join]\nlisten = 127.0.0.1\nport = {port}\nca_directory = {directory}\n"
+        "burst = 100000\nconnections_per_source = 1000\n"
+    )
+    return config, Door(f"https://127.0.0.1:{port}", made.fingerprint)
 
 
 def open_door(conf: cfg.ConfigOpts, port: int) -> Door:

@@ -35,6 +35,8 @@ class HostIdentity(BaseModel):
     secret: str
     deployment: str
     host: str
+    bus_url: str = ""
+    """By which this host uses the bus, with its own account; empty: ``[bus] url``."""
     token: str = ""
     certified_at: float = 0.0
     life: float = 0.0

@@ -12,6 +12,7 @@ import time
 from math import inf
 
 import oslo_messaging
+from oslo_concurrency import lockutils
 from oslo_config import cfg
 from oslo_log import log
 
@@ -23,6 +24,7 @@ from cnsmo.agent.wakeup import Backoff, Reason, Wakeup, jittered
 from cnsmo.agent.worker import Worker
 from cnsmo.bus import transport
 from cnsmo.bus.clients import CoreClient
+from cnsmo.bus.knock import ways
 from cnsmo.model.errors import CnsmoError, Denied, InvalidRequest, Lapsed, Removed, Unavailable
 
 LOG = log.getLogger(__name__)
@@ -88,7 +90,7 @@ class AgentProcess:
             identity = self._settings.state_dir.identity()
             if identity is None:
                 return self._left("identity.json, which says whose they are, is gone")
-            self._client.identify(identity.id, identity.secret)
+            self._identify(identity)
             if not teardown_only:
                 with contextlib.suppress(Removed):  # the answer to an earlier try was lost
                     self._client.leave()
@@ -129,13 +131,24 @@ class AgentProcess:
         worker = Worker(self._settings, identity, self._client, self._heart, self._standing)
         if known:
             worker.return_from_disk()
-        self._client.identify(identity.id, identity.secret)
+        url = self._identify(identity)
         listener = threading.Thread(
-            target=self._listen, args=(identity.id,), name="listen", daemon=True
+            target=self._listen, args=(identity.id, url), name="listen", daemon=True
         )
         listener.start()
         self._heart.start()
         self._loop(worker)
+
+    def _identify(self, identity: HostIdentity) -> str:
+        """Call as this host from now on; returns the URL of its account at the broker, if any."""
+        state_dir = self._settings.state_dir
+        url = transport.agent_url(self._conf, identity.bus_url, identity.id, state_dir.role)
+        if url:
+            lockutils.set_defaults(str(state_dir.path / "locks"))
+            system = self._settings.system  # its ways have the one to where hosts join already
+            system.ways = tuple(dict.fromkeys((*system.ways, *ways(self._conf, url))))
+        self._client.identify(identity.id, identity.secret, url)
+        return url
 
     def _join(self) -> HostIdentity | None:
         """Join, however long the core needs to appear; None when stopped before."""
@@ -201,18 +214,18 @@ class AgentProcess:
         except CnsmoError as exc:
             LOG.warning("cannot join anew: %s", exc)
             return False
-        self._client.identify(identity.id, identity.secret)
+        self._identify(identity)
         return True
 
-    def _listen(self, ident: str) -> None:
+    def _listen(self, ident: str, url: str) -> None:
         """Listen for hints; on a thread of its own, because the broker may be away."""
-        topic = transport.agent_topic(ident)
+        topic, exchange = transport.agent_topic(ident), transport.hints_exchange(ident)
         role = self._settings.state_dir.role
         backoff = Backoff(FIRST_PAUSE, self._settings.retry_max)
         while not self._ended.is_set():
             server = oslo_messaging.get_rpc_server(
-                transport.listening(self._conf),
-                oslo_messaging.Target(topic=topic, exchange=topic, server=role),
+                transport.listening(self._conf, url),
+                oslo_messaging.Target(topic=topic, exchange=exchange, server=role),
                 [_Hints(self._wakeup)],
                 executor="threading",
             )

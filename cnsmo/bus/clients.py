@@ -37,20 +37,25 @@ class _Client:
         context: dict[str, Any],
         timeout: float,
     ) -> None:
-        target = oslo_messaging.Target(topic=topic, version=version, exchange=transport.EXCHANGE)
+        self._conf = conf
+        self._topic, self._version, self._timeout = topic, version, timeout
+        self._patience = min(timeout, REACH_SECONDS)
+        self.context = context
+        self._use("", transport.EXCHANGE)
+
+    def _use(self, url: str, exchange: str) -> None:
+        """Call through this exchange of that broker; url: empty for ``[bus] url``."""
+        self._url, self._exchange = url, exchange
         self._rpc = oslo_messaging.get_rpc_client(
-            transport.calls(conf),
-            target,
-            timeout=timeout,
+            transport.calls(self._conf, url),
+            oslo_messaging.Target(topic=self._topic, version=self._version, exchange=exchange),
+            timeout=self._timeout,
             retry=transport.RETRIES,
             transport_options=oslo_messaging.TransportOptions(at_least_once=True),
         )
-        self._conf = conf
-        self._patience = min(timeout, REACH_SECONDS)
-        self.context = context
 
     def _call(self, method: str, **arguments: Any) -> Any:
-        transport.reach(self._conf, self._patience)
+        transport.reach(self._conf, self._patience, self._url, self._exchange)
         try:
             return opened(self._rpc.call(self.context, method, **arguments))
         except oslo_messaging.RemoteError as exc:
@@ -95,9 +100,15 @@ class CoreClient(_Client):
         """timeout in seconds. Until ``identify`` nothing is answered."""
         super().__init__(conf, transport.AGENTS_TOPIC, self.VERSION, {}, timeout)
 
-    def identify(self, ident: str, secret: str) -> None:
-        """Say on every call from now on who calls."""
+    def identify(self, ident: str, secret: str, url: str = "") -> None:
+        """Say on every call from now on who calls.
+
+        url: of the broker with an account of the host's own, see transport.agent_url(); with it
+        come an exchange of its own, and no right to any other.
+        """
         self.context = {"agent_id": ident, "agent_secret": secret}
+        if url:
+            self._use(url, transport.agent_topic(ident))
 
     def knock(self, patience: float) -> None:
         """Find out over a new connection whether the broker can be reached.
@@ -106,8 +117,8 @@ class CoreClient(_Client):
 
         :raises Unavailable: when it cannot.
         """
-        if not transport.is_in_process(self._conf):
-            knock(self._conf, min(patience, PATIENCE))
+        if not transport.is_in_process(self._conf, self._url):
+            knock(self._conf, min(patience, PATIENCE), self._url)
 
     def certify(self, csr: str) -> msg.Certified:
         """Get a new certificate for the host's key."""
@@ -153,7 +164,7 @@ class OperatorClient(_Client):
     * 1.0: deployments, tokens, plan, apply, hosts, services, renew, look.
     * 1.1: rows, from which programs compile what agents compile.
     * 1.2: adjust, plan_delete; service_delete refuses what others need.
-    * 1.3: host_readmit.
+    * 1.3: host_readmit, bus_audit.
     """
 
     VERSION = "1.3"
@@ -264,6 +275,10 @@ class OperatorClient(_Client):
         """Ask all agents for fresh observations."""
         self._call("look", deployment=deployment)
 
+    def bus_audit(self, fix: bool = False) -> list[msg.BusFinding]:
+        """Where the broker differs from what it should be; fix: put it right, too."""
+        return _all(msg.BusFinding, self._call("bus_audit", fix=fix))
+
 
 class AgentClient:
     """What the core says to agents: hints, never orders.
@@ -275,11 +290,12 @@ class AgentClient:
 
     VERSION = "1.0"
 
-    def __init__(self, conf: cfg.ConfigOpts) -> None:
+    def __init__(self, conf: cfg.ConfigOpts, url: str = "") -> None:
+        """url: of the broker, with the account that may hint; empty: ``[bus] url``."""
         target = oslo_messaging.Target(version=self.VERSION, fanout=True)
-        self._rpc = oslo_messaging.get_rpc_client(transport.calls(conf), target, retry=0)
+        self._rpc = oslo_messaging.get_rpc_client(transport.calls(conf, url), target, retry=0)
 
     def hint(self, ident: str, head: int) -> None:
         """Tell all agent processes of a host that the deployment is at revision head."""
-        topic = transport.agent_topic(ident)
-        self._rpc.prepare(topic=topic, exchange=topic).cast({}, "hint", head=head)
+        topic, exchange = transport.agent_topic(ident), transport.hints_exchange(ident)
+        self._rpc.prepare(topic=topic, exchange=exchange).cast({}, "hint", head=head)

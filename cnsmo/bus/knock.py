@@ -17,29 +17,31 @@ PORTS = {"amqps": 5671}
 AMQP = 5672
 
 
-def ways(conf: cfg.ConfigOpts) -> tuple[tuple[str, int], ...]:
+def ways(conf: cfg.ConfigOpts, url: str = "") -> tuple[tuple[str, int], ...]:
     """Host and TCP port of each of the broker's addresses.
 
-    :raises InvalidRequest: when ``[bus] url`` is not a URL of a broker.
+    url: of the broker; empty: ``[bus] url``.
+
+    :raises InvalidRequest: when it is not a URL of a broker.
     """
     try:
-        url = oslo_messaging.TransportURL.parse(conf, conf.bus.url)
+        parsed = oslo_messaging.TransportURL.parse(conf, url or conf.bus.url)
     except BAD_URL_ERRORS:
         raise InvalidRequest(BAD_URL) from None  # the error itself has the URL, with its password
-    standard = PORTS.get(url.transport, AMQP)
-    return tuple((host.hostname, host.port or standard) for host in url.hosts if host.hostname)
+    standard = PORTS.get(parsed.transport, AMQP)
+    return tuple((host.hostname, host.port or standard) for host in parsed.hosts if host.hostname)
 
 
-def knock(conf: cfg.ConfigOpts, patience: float = PATIENCE) -> None:
+def knock(conf: cfg.ConfigOpts, patience: float = PATIENCE, url: str = "") -> None:
     """Connect to one of the broker's addresses, and hang up.
 
-    patience: seconds for all of them together; each has its share.
+    patience: seconds for all of them together; each has its share. url: as with ways().
 
     :raises InvalidRequest: when ``[bus] url`` is not a URL of a broker.
     :raises Unavailable: when nobody answers at any address; the text says which and why.
     """
     failures = []
-    addresses = ways(conf)
+    addresses = ways(conf, url)
     for address in addresses:
         try:
             with socket.create_connection(address, timeout=patience / len(addresses)):

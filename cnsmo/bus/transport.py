@@ -46,6 +46,9 @@ IN_PROCESS_OPTIONS = {"heartbeat_timeout_threshold": "0", "rpc_conn_pool_size": 
 """Nothing to keep alive, and as many connections as there are agents in the process."""
 LISTENING_OPTIONS = {"amqp_auto_delete": "true", "rabbit_quorum_queue": "false"}
 """A queue that its listener left is deleted; quorum queues cannot be."""
+ACCOUNT_OPTIONS = {"amqp_durable_queues": "true", "use_queue_manager": "true"}
+"""Of an agent with an account of its own: the exchange that the core made for it lasts, and its
+queues have names that its account may use."""
 DEFAULTS = {"rabbit_transient_queues_ttl": 60, "rabbit_interval_max": 10}
 """Our defaults in [oslo_messaging_rabbit], in seconds: after which an abandoned queue expires, and
 the longest pause between two tries to find a lost broker again."""
@@ -55,9 +58,12 @@ _SEARCHES: dict[str, _Search] = {}
 _LOCK = threading.Lock()
 
 
-def is_in_process(conf: cfg.ConfigOpts) -> bool:
-    """Whether the bus lives in this process only."""
-    return bool(conf.bus.url == IN_PROCESS)
+def is_in_process(conf: cfg.ConfigOpts, url: str = "") -> bool:
+    """Whether the bus lives in this process only.
+
+    url: as with calls().
+    """
+    return bool((url or conf.bus.url) == IN_PROCESS)
 
 
 def check(conf: cfg.ConfigOpts) -> None:
@@ -69,19 +75,25 @@ def check(conf: cfg.ConfigOpts) -> None:
     close()
 
 
-def calls(conf: cfg.ConfigOpts) -> oslo_messaging.RPCTransport:
-    """The transport of calls and their answers, and of hints that are sent."""
-    return _opened(conf, "calls", oslo_messaging.get_rpc_transport, {})
+def calls(conf: cfg.ConfigOpts, url: str = "") -> oslo_messaging.RPCTransport:
+    """The transport of calls and their answers, and of hints that are sent.
+
+    url: of the broker, with an account of one's own; empty: ``[bus] url``.
+    """
+    return _opened(conf, "calls", oslo_messaging.get_rpc_transport, {}, url)
 
 
-def listening(conf: cfg.ConfigOpts) -> oslo_messaging.RPCTransport:
-    """The transport on which hints and events are heard: who was away asks, nothing is kept."""
-    return _opened(conf, "listening", oslo_messaging.get_rpc_transport, LISTENING_OPTIONS)
+def listening(conf: cfg.ConfigOpts, url: str = "") -> oslo_messaging.RPCTransport:
+    """The transport on which hints and events are heard: who was away asks, nothing is kept.
+
+    url: as with calls().
+    """
+    return _opened(conf, "listening", oslo_messaging.get_rpc_transport, LISTENING_OPTIONS, url)
 
 
 def notifications(conf: cfg.ConfigOpts) -> oslo_messaging.NotificationTransport:
     """The transport of notifications to other programs."""
-    return _opened(conf, "notifications", oslo_messaging.get_notification_transport, {})
+    return _opened(conf, "notifications", oslo_messaging.get_notification_transport, {}, "")
 
 
 def agent_topic(ident: str) -> str:
@@ -89,21 +101,45 @@ def agent_topic(ident: str) -> str:
     return f"cnsmo-agent.{ident}"
 
 
-def reach(conf: cfg.ConfigOpts, timeout: float) -> None:
+def hints_exchange(ident: str) -> str:
+    """Where a host's own queues are bound: apart from the exchange into which it calls."""
+    return f"{agent_topic(ident)}.hints"
+
+
+def agent_url(conf: cfg.ConfigOpts, url: str, ident: str, role: str) -> str:
+    """The URL that came with an agent's account, completed by the names that it may use.
+
+    role: tells agent processes of one host apart.
+
+    :raises InvalidRequest: when it is no URL of a broker.
+    """
+    if not url:
+        return ""
+    try:
+        parsed = oslo_messaging.TransportURL.parse(conf, url)
+    except BAD_URL_ERRORS:
+        raise InvalidRequest("the URL that the core gave this host leads to no broker") from None
+    parsed.query.update(ACCOUNT_OPTIONS, hostname=ident, processname=role)
+    return str(parsed)
+
+
+def reach(conf: cfg.ConfigOpts, timeout: float, url: str = "", exchange: str = EXCHANGE) -> None:
     """Find the broker before the first call, waiting for it up to timeout seconds.
+
+    url: as with calls(); exchange: into which we may write.
 
     oslo.messaging opens the connection for answers in the first call, tries for as long as it
     takes, and cannot be interrupted. So a thread of ours makes the first call, to nobody.
 
     :raises Unavailable: when it is not found, or does not let us in.
     """
-    if is_in_process(conf):
+    if is_in_process(conf, url):
         return
-    url = conf.bus.url
+    url = url or conf.bus.url
     with _LOCK:
         search = _SEARCHES.get(url)
         if search is None:
-            search = _SEARCHES[url] = _Search()
+            search = _SEARCHES[url] = _Search(url, exchange)
             threading.Thread(target=search.run, args=(conf,), name="reach", daemon=True).start()
     if not search.over.wait(timeout):
         raise Unavailable("the broker is not reachable ([bus] url)")
@@ -134,17 +170,19 @@ def close() -> None:
 class _Search:
     """Looks for a broker for as long as it takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str, exchange: str) -> None:
         self.over = threading.Event()
         self.failure = ""
+        self._url = url
+        self._exchange = exchange
 
     def run(self, conf: cfg.ConfigOpts) -> None:
-        target = oslo_messaging.Target(topic=NOBODY_TOPIC, exchange=EXCHANGE)
+        target = oslo_messaging.Target(topic=NOBODY_TOPIC, exchange=self._exchange)
         # The broker returns at once what it can deliver to nobody. A short timeout would not do: it
         # is the socket's, too, so that a busy broker counts as lost, which costs a second.
         # retry: the connection that this leaves in the pool gives up, too, when the broker is lost.
         nobody = oslo_messaging.get_rpc_client(
-            calls(conf),
+            calls(conf, self._url),
             target,
             timeout=NOBODY_SECONDS,
             retry=RETRIES,
@@ -160,17 +198,21 @@ class _Search:
 
 
 def _opened(
-    conf: cfg.ConfigOpts, purpose: str, make: Callable[..., Any], options: Mapping[str, str]
+    conf: cfg.ConfigOpts,
+    purpose: str,
+    make: Callable[..., Any],
+    options: Mapping[str, str],
+    url: str,
 ) -> Any:
-    key = (purpose, conf.bus.url)
+    key = (purpose, url or conf.bus.url)
     with _LOCK:
         if key not in _OPEN:
             inprocess.register()
             _set_defaults(conf)
             try:
-                url = oslo_messaging.TransportURL.parse(conf, conf.bus.url)
-                url.query.update(IN_PROCESS_OPTIONS if is_in_process(conf) else options)
-                _OPEN[key] = make(conf, url=url)
+                parsed = oslo_messaging.TransportURL.parse(conf, key[1])
+                parsed.query.update(IN_PROCESS_OPTIONS if is_in_process(conf, url) else options)
+                _OPEN[key] = make(conf, url=parsed)
             except BAD_URL_ERRORS as exc:
                 raise InvalidRequest(BAD_URL) from exc
         return _OPEN[key]

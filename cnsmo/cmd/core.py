@@ -8,7 +8,7 @@ import sys
 from oslo_service import service
 
 from cnsmo import conf
-from cnsmo.bus import transport
+from cnsmo.bus import broker, transport
 from cnsmo.cmd import program
 from cnsmo.core.server import CoreServer
 from cnsmo.state import schema
@@ -42,6 +42,7 @@ def main() -> int:
 def _work() -> int:
     conf.load(program="cnsmo-core")
     transport.check(conf.CONF)
+    broker.load(conf.CONF)
     engine = make_engine(conf.CONF)
     try:
         schema.check(engine)

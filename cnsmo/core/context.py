@@ -11,7 +11,9 @@ import sqlalchemy as sa
 from oslo_config import cfg
 from oslo_log import log
 
+from cnsmo.bus.broker import Broker
 from cnsmo.bus.events import Announcer
+from cnsmo.core.bouncer import Bouncer
 from cnsmo.core.hints import Hinter
 from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import EventMessage
@@ -32,7 +34,12 @@ class Core:
     """The System State with its tables, and the way to tell others that it changed."""
 
     def __init__(
-        self, conf: cfg.ConfigOpts, engine: sa.Engine, announcer: Announcer, hinter: Hinter
+        self,
+        conf: cfg.ConfigOpts,
+        engine: sa.Engine,
+        announcer: Announcer,
+        hinter: Hinter,
+        broker: Broker,
     ) -> None:
         self.conf = conf
         self.store = Store(engine)
@@ -41,6 +48,8 @@ class Core:
         self.liveness = Liveness(self.store)
         self.announcer = announcer
         self.hinter = hinter
+        self.broker = broker
+        self.bouncer = Bouncer(broker, self.identities, conf.bus.farewell)
 
     @property
     def alive_within(self) -> datetime.timedelta:

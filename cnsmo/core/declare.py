@@ -181,14 +181,19 @@ def _of_hosts(services: Iterable[str]) -> list[str]:
 
 
 def _plan(document: Document, view: View) -> tuple[Plan, View]:
-    """The plan without effects, and the view as it would be."""
+    """The plan without effects, and the view as it would be.
+
+    Who was named before and is gone since stands in the way of no other change.
+    """
     wanted, problems = specs.validate(document)
     after = planned(view, wanted)
-    if not problems:
-        problems = [document.located(problem) for problem in _problems(after)]
+    found = [] if problems else _problems(after)
+    absent = _still_absent(view, [problem for problem in found if problem.absent])
+    problems += [document.located(problem) for problem in found if problem not in absent]
     if problems:
         raise invalid(problems)
-    return _changed(view, wanted), after
+    plan = _changed(view, wanted)
+    return plan.model_copy(update={"absent": [document.located(each) for each in absent]}), after
 
 
 def _plan_delete(view: View, service: str, instance: str) -> tuple[Plan, View]:
@@ -225,6 +230,16 @@ def _problems(view: View) -> list[Problem]:
         except CnsmoError as exc:
             problems.append(Problem(path=name, message=str(exc)))
     return problems
+
+
+def _still_absent(view: View, absent: list[Problem]) -> list[Problem]:
+    """Those of them who are named in what is in force already, in whatever place of an instance."""
+    known = {(_instance(each), each.message) for each in (_problems(view) if absent else ())}
+    return [each for each in absent if (_instance(each), each.message) in known]
+
+
+def _instance(problem: Problem) -> tuple[str, ...]:
+    return tuple(problem.path.split(".")[:2])
 
 
 def _present(view: View) -> dict[tuple[str, str], dict[str, Any]]:

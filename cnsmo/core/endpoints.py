@@ -220,6 +220,11 @@ class OperatorEndpoints:
         """Ask all agents for fresh observations."""
         self._inspect.look(deployment)
 
+    @answers
+    def bus_audit(self, ctxt: Context, fix: bool) -> list[msg.BusFinding]:
+        """Where the broker differs from what it should be."""
+        return self._core.bouncer.audit(fix)
+
 
 def _author(ctxt: Context) -> str:
     return str(ctxt.get("author", ""))[:190] or OPERATOR

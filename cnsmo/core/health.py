@@ -29,6 +29,7 @@ class Health:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._started = time.monotonic()
+        self._audit_at = self._started
 
     def start(self) -> None:
         """Begin. For the first ``down_after`` seconds nobody is said to be down: this core may
@@ -54,6 +55,14 @@ class Health:
         for found in self._core.store.deployments():
             with contextlib.suppress(NotFound):
                 self._core.store.purge(found.name, keep)
+        if time.monotonic() >= self._audit_at:
+            self._audit_at = time.monotonic() + self._core.conf.bus.audit_interval
+            self._audit()
+
+    def _audit(self) -> None:
+        for found in self._core.bouncer.audit(fix=True):
+            what = "put right" if found.mendable else "not made by CNSMO, not touched"
+            LOG.warning("broker: %s %s %s: %s", found.kind, found.name, found.problem, what)
 
     def _mark_down(self, deployment: str, host: str, service: str) -> None:
         def work(writer: Writer) -> None:

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cheroot import errors, wsgi
 from cheroot.server import HTTPConnection
@@ -155,13 +155,13 @@ class _Connection(ssl.SSLSocket):
     """A connection with a deadline, whose handshake is done by who first reads from it."""
 
     _deadline: float = 0.0
-    _closed: Callable[[], None] | None = None
+    _when_closed: Callable[[], None] | None = None
     _shaken = False
 
     def limit(self, seconds: float, closed: Callable[[], None]) -> None:
         """Begin the time that the client has in all. closed: called once, at the end."""
         self._deadline = time.monotonic() + seconds
-        self._closed = closed
+        self._when_closed = closed
 
     def recv_into(self, *arguments: Any, **more: Any) -> int:
         """Read; the first time, shake hands before."""
@@ -183,7 +183,7 @@ class _Connection(ssl.SSLSocket):
     def close(self) -> None:
         """Close, and make room for another one."""
         super().close()
-        closed, self._closed = self._closed, None
+        closed, self._when_closed = self._when_closed, None
         if closed is not None:
             closed()
 
@@ -214,14 +214,14 @@ class _Tls(BuiltinSSLAdapter):  # type: ignore[misc, unused-ignore]
             sock.close()
             raise errors.FatalSSLAlert(f"too many connections from {source}")
         try:
-            made = self._identity.context().wrap_socket(
+            wrapped = self._identity.context().wrap_socket(
                 sock, server_side=True, do_handshake_on_connect=False
             )
         except OSError as exc:
             self._count.leave(source)
             sock.close()
             raise errors.FatalSSLAlert(*exc.args) from exc
-        assert isinstance(made, _Connection)
+        made = cast("_Connection", wrapped)
         made.limit(self._deadline, lambda: self._count.leave(source))
         return made, {"wsgi.url_scheme": "https", "HTTPS": "on"}
 

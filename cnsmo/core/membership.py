@@ -80,6 +80,8 @@ class Membership:
             )
 
         answer = self._core.write(deployment, f"join {request.host}", work).value
+        # A broker that is away is an error: who asks again has the same identity, and its account.
+        answer.bus_url = self._core.broker.admit(answer.id)
         LOG.info("deployment=%s host=%s id=%s joined", deployment, answer.host, answer.id)
         return answer
 
@@ -254,6 +256,7 @@ class Membership:
 
         done = self._core.write(deployment, author, work)
         self._core.hinter.part(done.value, done.revision)
+        self._core.bouncer.expel(done.value)
         return done.revision
 
 

@@ -6,6 +6,7 @@ All are equal.
 
 from __future__ import annotations
 
+import time
 from concurrent import futures
 
 import oslo_messaging
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 from oslo_config import cfg
 from oslo_log import log
 
-from cnsmo.bus import transport
+from cnsmo.bus import broker, transport
 from cnsmo.bus.clients import AgentClient
 from cnsmo.bus.events import Announcer, Unwatched
 from cnsmo.core.context import Core
@@ -22,11 +23,13 @@ from cnsmo.core.health import Health
 from cnsmo.core.hints import Hinter
 from cnsmo.core.join_server import JoinServer
 from cnsmo.core.membership import Membership
+from cnsmo.model.errors import Unavailable
 from cnsmo.model.messages import JoinAnswer, JoinRequest
 from cnsmo.state import schema
 from cnsmo.state.engine import make_engine
 
 LOG = log.getLogger(__name__)
+PREPARE_PAUSE = 2.0
 
 
 class CoreServer:
@@ -53,17 +56,20 @@ class CoreServer:
         self._join = None
         if health and self._conf.join.listen:
             self._join = JoinServer(self._conf, self._take)
-        agents = AgentClient(self._conf)
+        bus = broker.load(self._conf)
+        _prepare(bus)
+        agents = AgentClient(self._conf, bus.hinting_url)
         self._hinter = Hinter(
             self._conf.core.hint_interval,
             lambda deployment: list(self.core.identities.living(deployment).values()),
             agents.hint,
         )
-        self.core = Core(self._conf, self._engine, Announcer(self._conf), self._hinter)
+        self.core = Core(self._conf, self._engine, Announcer(self._conf), self._hinter, bus)
         self._hinter.start()
         self._health = Health(self.core) if health else None
         calls, exchange = transport.calls(self._conf), transport.EXCHANGE
-        self._serve(calls, exchange, transport.AGENTS_TOPIC, AgentEndpoints(self.core))
+        answers = transport.calls(self._conf, bus.answering_url)
+        self._serve(answers, exchange, transport.AGENTS_TOPIC, AgentEndpoints(self.core))
         self._serve(calls, exchange, transport.OPERATORS_TOPIC, OperatorEndpoints(self.core))
         events = transport.EVENTS_TOPIC
         self._serve(transport.listening(self._conf), events, events, Unwatched())
@@ -102,3 +108,15 @@ class CoreServer:
             self._health.stop()
         self._hinter.stop()
         self._engine.dispose()
+
+
+def _prepare(bus: broker.Broker) -> None:
+    """Prepare the broker, however long it needs to appear: without it, nothing can be answered."""
+    while True:
+        try:
+            bus.prepare()
+        except Unavailable as exc:
+            LOG.warning("%s. Next try in %.0f s", exc, PREPARE_PAUSE)
+            time.sleep(PREPARE_PAUSE)
+        else:
+            return

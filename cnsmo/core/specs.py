@@ -67,20 +67,29 @@ def _problem(
     document: Document, service: str, name: str, model: type[BaseModel], error: ErrorDetails
 ) -> Problem:
     inner, context = error["loc"], error.get("ctx", {})
-    path = (service, name, *inner)
-    while len(path) > 2 and path not in document.lines and error["type"] != "missing":
-        path = path[:-1]
+    path = _written(document, (service, name, *inner))
     match error["type"]:
         case "extra_forbidden":
             known = _keys(model, inner[:-1])
             remedy = did_you_mean(str(inner[-1]), known)
-            return document.problem((service, name, *inner), "unknown key", remedy)
+            return document.problem(path, "unknown key", remedy)
         case "missing":
-            return document.problem(path, "this key is needed")
+            return document.problem((*path, inner[-1]), "this key is needed")
         case "mistake":
             return document.problem((*path, context["key"]), error["msg"], context["remedy"])
         case _:
             return document.problem(path, worded(error))
+
+
+def _written(document: Document, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """As much of a path as was written; a single thing in a list's place has no index there."""
+    found = path[:2]
+    for part in path[2:]:
+        if (*found, part) in document.lines:
+            found = (*found, part)
+        elif not isinstance(part, int):
+            break
+    return found
 
 
 def _keys(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:

@@ -24,6 +24,8 @@ LINES = 20
 
 def told(plan: Plan, style: Style) -> Iterator[str]:
     """The lines of a plan for people."""
+    for problem in plan.absent:
+        yield style.paint(f"Means nobody now: {problem}", "yellow")
     if not plan.changes:
         yield f"{plan.deployment} is as the document says (revision {plan.base_revision})."
         return

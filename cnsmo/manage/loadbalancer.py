@@ -27,17 +27,19 @@ _SERVERS = (
     *("Carrier", "Pool", "Server", "Address", "State", "Why", "Weight"),
     *("Sessions", "Total", "Rate", "Errors"),
 )
-_COLOURS = {"up": "green", "down": "red", "drain": "yellow", "leaving": "yellow"}
+_COLOURS = {"up": "green", "open": "green", "down": "red", "drain": "yellow", "leaving": "yellow",
+            "full": "yellow"}  # fmt: skip
 
 
 class Show(ListCommand):
-    """Show all load balancers with their carriers, or the servers of one.
+    """Show all load balancers with their carriers, or the frontends and servers of one.
 
     Without NAME a line for each carrier: its agent's state, where it listens, how many servers are
-    up, whether it holds the VIP. With NAME a line for each server as each carrier sees it: its
-    state and the check's result that it comes from, weight, connections now and in all, the rate of
-    new ones in the last second, and errors. 'leaving' is a server that left its group and finishes
-    what it has.
+    up, whether it holds the VIP. With NAME, as each carrier sees them, a line for each place where
+    it listens (without a pool and a server), which says whether it holds the VIP, and one for each
+    server: its state and the check's result that it comes from, weight, connections now and in all,
+    the rate of new ones in the last second, and errors. 'leaving' is a server that left its group
+    and finishes what it has.
     """
 
     in_deployment = True
@@ -49,7 +51,9 @@ cnsmo-manage loadbalancer show www -f json --patience 0
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument("name", metavar="NAME", nargs="?", help="show this one's servers")
+        parser.add_argument(
+            "name", metavar="NAME", nargs="?", help="show what this one consists of"
+        )
         parser.add_argument(
             "--patience",
             type=float,
@@ -78,7 +82,9 @@ cnsmo-manage loadbalancer show www -f json --patience 0
             lines = [self._line(*each) for each in carried]
             return _BALANCERS, sorted(lines, key=lambda line: line[:2])
         self._doubts = [doubt for each in carried for doubt in _doubts(*each)]
-        return _SERVERS, [line for each in carried for line in self._servers(*each)]
+        return _SERVERS, [
+            line for each in carried for line in (*self._fronts(*each), *self._servers(*each))
+        ]
 
     def produce_output(
         self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Any]
@@ -90,11 +96,11 @@ cnsmo-manage loadbalancer show www -f json --patience 0
         if parsed_args.name is None:
             shown = [line[:-1] for line in lines]
             code = super().produce_output(parsed_args, _BALANCERS[:-1], shown)
-            remarks = [f"{line[0]} on {line[1]}: {line[-1]}" for line in lines if line[-1]]
+            remarks = [f"{line[1]}: {line[-1]}" for line in lines if line[-1]]
         else:
             code = super().produce_output(parsed_args, _SERVERS, lines)
             remarks = self._doubts
-        for remark in remarks:
+        for remark in dict.fromkeys(remarks):  # an agent's reason is of all its balancers
             self.say(remark)
         return code
 
@@ -120,6 +126,25 @@ cnsmo-manage loadbalancer show www -f json --patience 0
             (agent.reason or None) if agent else "runs no agent of the service loadbalancer",
         )
 
+    def _fronts(
+        self, host: HostStatus, name: str, balancer: LoadBalancerDesired
+    ) -> Iterator[tuple[Any, ...]]:
+        """Where a carrier listens."""
+        told = _seen(host, name)
+        fronts = told.get("frontends") or {}
+        wanted = [_place(bind.address, bind.port) for bind in balancer.binds]
+        for place in dict.fromkeys([*wanted, *fronts]):
+            found: Mapping[str, Any] = fronts.get(place) or {}
+            state = str(found.get("state") or "open") if found else "unknown"
+            vip = _vip(balancer, told)
+            figures = (found.get(key) for key in ("sessions", "total", "rate", "errors"))
+            yield (host.name, None, None, place, self._state(state), vip and f"VIP {vip}", None,
+                   *figures)  # fmt: skip
+
+    def _state(self, state: str) -> str:
+        colour = _COLOURS.get(state)
+        return self.style.paint(state, colour) if colour else state
+
     def _servers(
         self, host: HostStatus, name: str, balancer: LoadBalancerDesired
     ) -> Iterator[tuple[Any, ...]]:
@@ -133,14 +158,12 @@ cnsmo-manage loadbalancer show www -f json --patience 0
         self, carrier: str, pool: Pool, server: str, told: Mapping[str, Any]
     ) -> tuple[Any, ...]:
         wanted = next((each for each in pool.servers if each.name == server), None)
-        state = str(told.get("state") or "unknown")
-        colour = _COLOURS.get(state)
         return (
             carrier,
             pool.name,
             server,
             _place(wanted.address, wanted.port) if wanted else None,
-            self.style.paint(state, colour) if colour else state,
+            self._state(str(told.get("state") or "unknown")),
             told.get("why") or None,
             told.get("weight", wanted.weight if wanted else None),
             *(told.get(key) for key in ("sessions", "total", "rate", "errors")),
@@ -282,7 +305,12 @@ def _seen(host: HostStatus, name: str) -> Mapping[str, Any]:
 
 
 def _doubts(host: HostStatus, name: str, balancer: LoadBalancerDesired) -> list[str]:
-    return [f"{name} on {host.name}: {problem}" for problem in balancer.problems]
+    """What the carrier's agent says is wrong, and what it will as soon as it has looked."""
+    agent = agent_of(host, SERVICE)
+    reason = agent.reason if agent else "runs no agent of the service loadbalancer"
+    news = [f"{name}: {problem}" for problem in balancer.problems]
+    told = [what for what in news if what not in (reason or "")]
+    return [f"{host.name}: {what}" for what in (reason, *told) if what]
 
 
 def _vip(balancer: LoadBalancerDesired, told: Mapping[str, Any]) -> str | None:

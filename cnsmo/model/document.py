@@ -46,7 +46,8 @@ class Document:
 
     def located(self, problem: Problem) -> Problem:
         """A problem whose path is text (``vpn.backbone.cidr``), with its line added."""
-        path: Path = tuple(problem.path.split("."))
+        service, *inner = problem.path.split(".")
+        path: Path = (service, *inner[:1], *(_part(text) for text in inner[1:]))
         line, column = _nearest(self.lines, path)
         return problem.model_copy(update={"line": line, "column": column})
 
@@ -274,6 +275,10 @@ def _problem(
 ) -> Problem:
     line, column = _nearest(lines, path)
     return Problem(path=_shown(path), line=line, column=column, message=message, remedy=remedy)
+
+
+def _part(text: str) -> str | int:
+    return int(text) if text.isdecimal() else text
 
 
 def _nearest(lines: dict[Path, tuple[int, int]], path: Path) -> tuple[int | None, int | None]:

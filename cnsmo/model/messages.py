@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -62,6 +62,8 @@ class JoinAnswer(Message):
     host: str
     groups: list[str]
     certified: Certified
+    bus_url: str = ""
+    """By which the host uses the bus, with its account; empty: its own ``[bus] url``."""
 
 
 class Announcement(Message):
@@ -177,6 +179,9 @@ class Problem(Message):
     column: int | None = None
     message: str
     remedy: str = ""
+    absent: bool = False
+    """Whether it names somebody who is not there: hosts leave, and what was right may become that.
+    """
 
     def __str__(self) -> str:
         where = f"line {self.line}: " if self.line else ""
@@ -212,6 +217,8 @@ class Plan(Message):
     """Names of the hosts that would be touched."""
     effects: list[Effect] = []
     """What that comes to on them, where a service says so."""
+    absent: list[Problem] = []
+    """What names somebody who left since; it was declared before, and means nobody now."""
     revision: int | None = None
     """The revision that wrote it; None when nothing was written."""
 
@@ -226,3 +233,17 @@ class EventMessage(Message):
     service: str = ""
     message: str = ""
     at: datetime.datetime
+
+
+class BusFinding(Message):
+    """Where the broker differs from what it should be."""
+
+    kind: str
+    """What it is: account, exchange, queue, binding, permission, policy, ..."""
+    name: str
+    agent: str = ""
+    """The id of the host to which it belongs by its name."""
+    problem: str
+    remedy: Literal["make", "delete", "replace"] = "make"
+    mendable: bool = True
+    """False for what CNSMO did not make, and so does not touch."""

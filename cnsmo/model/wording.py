@@ -43,8 +43,10 @@ def worded(error: ErrorDetails) -> str:
             return f"{shown} is too small: at least {context['ge']}"
         case "less_than_equal":
             return f"{shown} is too large: at most {context['le']}"
-        case "enum":
+        case "enum" | "literal_error":
             return f"{shown} is none of {context['expected']}"
+        case "bool_type" | "bool_parsing":
+            return f"{shown} is neither true nor false"
         case "int_type" | "int_parsing" | "int_from_float":
             return f"{shown} is not a whole number"
         case "string_type":

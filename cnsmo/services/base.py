@@ -336,6 +336,7 @@ def unknown_groups(view: View, path: str, groups: Iterable[str]) -> list[Problem
             path=path,
             message=f"no host is in the group {group!r} and no token grants it",
             remedy=did_you_mean(group, known),
+            absent=True,
         )
         for group in groups
         if group not in known

@@ -83,6 +83,21 @@ class Identities:
         with transaction(self._store.engine) as connection:
             return {record.host: _standing(record) for record in connection.execute(query)}
 
+    def everybody(self, farewell: float) -> tuple[set[str], set[str]]:
+        """Ids of all living hosts of all deployments, and of those that are just leaving.
+
+        farewell: seconds for which a removed host is leaving.
+        """
+        limit = utc_now() - datetime.timedelta(seconds=farewell)
+        revoked = IDENTITIES.c.revoked_at
+        query = sa.select(IDENTITIES.c.id, revoked).where(
+            sa.or_(revoked.is_(None), revoked > limit)
+        )
+        with transaction(self._store.engine) as connection:
+            records = connection.execute(query).all()
+        living = {record.id for record in records if record.revoked_at is None}
+        return living, {record.id for record in records} - living
+
     def living(self, deployment: str) -> dict[str, str]:
         """Ids of a deployment's hosts by host name."""
         query = (

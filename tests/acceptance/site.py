@@ -38,10 +38,12 @@ from cnsmo.state import schema
 from cnsmo.state.engine import engine_for
 from tests.acceptance.doors import Door, Doors, Gap, listening
 from tests.beds import Vhost
+from tests.beds.ports import PortLease
 from tests.beds.process import tail
 from tests.eventually import eventually
 from tests.functional.firewall import listing, probe
 from tests.integration.fleet import Program
+from tests.joining import door_config
 
 DEPLOYMENT = "shop"
 HOSTS = tuple(f"web{number}" for number in range(1, 6))
@@ -51,8 +53,9 @@ VXLAN = 4789
 CORE = str(topology.core_address().ip)
 """Address of the core's namespace, and so of the operator."""
 MANAGEMENT_CORE = "10.200.0.1"
-UNDERLAY, MANAGEMENT = f"{CORE}:5672", f"{MANAGEMENT_CORE}:5672"
-"""The ways to the broker."""
+UNDERLAY, MANAGEMENT = CORE, MANAGEMENT_CORE
+"""The ways to the broker, and to where hosts join."""
+AMQP = 5672
 AGENT = Path(sys.executable).with_name("cnsmo-agent")
 MANAGE = Path(sys.executable).with_name("cnsmo-manage")
 PROBE = (sys.executable, "-I", "-S", probe.__file__)
@@ -212,8 +215,10 @@ class Site:
         vms = tuple(VmSpec(host, "east", ("web",)) for host in HOSTS)
         self.lab.up(Topology(vms, ("east",), core=True))
         namespace = NETNS / self.lab.network.namespace(topology.CORE)
-        relay = ("relay", str(namespace), "0.0.0.0", "5672", str(self._vhost.port))
-        stack.enter_context(Child(*relay, log=self._directory / "relay.log"))
+        self._join_port = stack.enter_context(PortLease()).port
+        for port, target in ((AMQP, self._vhost.port), (self._join_port, self._join_port)):
+            relay = ("relay", str(namespace), "0.0.0.0", str(port), str(target))
+            stack.enter_context(Child(*relay, log=self._directory / f"relay-{port}.log"))
         self._start_core()
         self._lay_management()
         for vm in self.lab.vms():
@@ -231,8 +236,9 @@ class Site:
         engine.dispose()
         url = self._vhost.transport_url
         self._operator_config = self._directory / "cnsmo.conf"
+        joining, self._door = door_config(self._directory / "ca", self._join_port)
         self._operator_config.write_text(
-            f"[bus]\nurl = {url}\n[database]\nconnection = {database}\n"
+            f"[bus]\nurl = {url}\n[database]\nconnection = {database}\n{joining}"
         )
         self._program("cnsmo.cmd.core").says("core answers")
         CONF.set_override("url", url, "bus")
@@ -267,11 +273,14 @@ class Site:
         if not (place / "token").exists():
             request = TokenRequest(groups=["web"])
             (place / "token").write_text(str(self.operator.token_create(DEPLOYMENT, request).token))
-        url = self._vhost.transport_url.replace(f"127.0.0.1:{self._vhost.port}", self._way)
+        way = f"{self._way}:{AMQP}"
+        url = self._vhost.transport_url.replace(f"127.0.0.1:{self._vhost.port}", way)
+        join_url = f"https://{self._way}:{self._join_port}"
         path = place / "cnsmo.conf"
         path.write_text(
             f"[bus]\nurl = {url}\n"
             f"[agent]\nstate_dir = {vm.disk}/agent\ntoken_file = {place}/token\n"
+            f"{dataclasses.replace(self._door, join_url=join_url).config()}"
             f"[host]\nname = {host}\n"
         )
         return path

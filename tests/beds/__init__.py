@@ -9,6 +9,7 @@ from tests.beds.bed import Bed, BedError, MissingPackage
 from tests.beds.mariadb import MariadbBed
 from tests.beds.postgresql import PostgresqlBed
 from tests.beds.rabbitmq import Queue, RabbitmqBed, Vhost
+from tests.beds.rabbitmq_tls import TlsRabbitmqBed
 
 __all__ = [
     "Bed",
@@ -18,5 +19,6 @@ __all__ = [
     "PostgresqlBed",
     "Queue",
     "RabbitmqBed",
+    "TlsRabbitmqBed",
     "Vhost",
 ]

@@ -136,15 +136,15 @@ class Fleet:
         self.env: dict[str, str] = {}
         """What all programs find in their environment besides the test's own."""
         self.programs: list[Program] = []
+        self.cores: list[Program] = []
         conf.set_override("url", vhost.transport_url, "bus")
         self.operator = OperatorClient(conf, timeout=10)
         for name, value in BRISK[RABBIT].items():
             conf.set_override(name, value, RABBIT)
 
     def core(self, name: str = "core", **options: object) -> Program:
-        """A core process that answers; the first one lets hosts join."""
-        first = not any(program.log.stem == "core" for program in self.programs)
-        door = {} if first or name == "core" else {"listen": ""}
+        """A core process; it lets hosts join unless another one does so already."""
+        door = {"listen": ""} if any(it.process.alive for it in self.cores) else {}
         config = self._config(name, {"core": options, "join": door})
         core = Program(
             "cnsmo.cmd.core",
@@ -153,6 +153,7 @@ class Fleet:
             self.env,
         )
         self.programs.append(core)
+        self.cores.append(core)
         return core
 
     def agent(

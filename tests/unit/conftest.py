@@ -11,6 +11,7 @@ from cheroot.server import HTTPServer
 from oslo_config import cfg
 from oslo_messaging._drivers import amqpdriver
 
+from cnsmo.bus.brokers.none import NoBroker
 from cnsmo.bus.envelope import opened
 from cnsmo.core.context import Core
 from cnsmo.core.endpoints import AgentEndpoints, OperatorEndpoints
@@ -124,7 +125,7 @@ def told() -> Told:
 def core(conf: cfg.ConfigOpts, engine: sa.Engine, told: Any) -> Core:
     """A core, and the authority by which it knows hosts."""
     make_authority(conf)
-    return Core(conf, engine, told, told)
+    return Core(conf, engine, told, told, NoBroker(conf))
 
 
 @pytest.fixture

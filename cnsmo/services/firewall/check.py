@@ -96,4 +96,5 @@ class Known:
             "host": f"there is no host {name!r}",
             "vpn": f"no VPN {name!r} is declared",
         }.get(kind, f"{name!r} is neither a group nor a host")
-        return Problem(path=path, message=message, remedy=did_you_mean(name, there))
+        remedy = did_you_mean(name, there)
+        return Problem(path=path, message=message, remedy=remedy, absent=kind != "vpn")

@@ -145,7 +145,12 @@ def _binds(spec: LoadBalancerSpec) -> list[Bind]:
 def _unknown_hosts(view: View, path: str, hosts: Iterable[str]) -> list[Problem]:
     known = view.hosts
     return [
-        Problem(path=path, message=f"there is no host {name!r}", remedy=did_you_mean(name, known))
+        Problem(
+            path=path,
+            message=f"there is no host {name!r}",
+            remedy=did_you_mean(name, known),
+            absent=True,
+        )
         for name in hosts
         if name not in known
     ]
@@ -164,6 +169,7 @@ def _unknown_either(view: View, path: str, names: Iterable[str]) -> list[Problem
                     path=path,
                     message=f"{name!r} is neither a group nor a host",
                     remedy=did_you_mean(name, hosts | groups),
+                    absent=True,
                 )
             )
     return problems

@@ -112,7 +112,7 @@ class _Scene:
                     address=address,
                     port=pool.port,
                     weight=_weight(pool, host) if said.weight is None else said.weight,
-                    backup=host.name in pool.backup or bool(host.groups & set(pool.backup)),
+                    backup=host.name in pool.backup or host.within(pool.backup),
                     drain=said.drain,
                 )
             )

@@ -122,7 +122,8 @@ class Bind:
 class Route:
     """Requests that go to another pool than the first; the first route that matches decides.
 
-    ``hosts``: lower-case names without a port; empty: any. ``path``: its beginning; "": any.
+    ``hosts``: lower-case names without a port, ``*.name`` for all below it; empty: any. ``path``:
+    its beginning; "": any.
     """
 
     pool: str

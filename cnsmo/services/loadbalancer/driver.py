@@ -15,8 +15,9 @@ class LoadBalancerDriver(Driver[LoadBalancerDesired]):
 
     observe() tells in ``detail`` what people ask for: ``servers``, by pool and server: ``state``
     (up, down, drain, leaving, unchecked), ``why``, ``weight``, ``sessions``, ``total``, ``rate``,
-    ``errors``; ``frontends``, by ``address:port``: ``sessions``, ``total``, ``rate``; ``vip``:
-    whether this carrier holds it.
+    ``errors``; ``frontends``, by ``address:port``: ``sessions``, ``total``, ``rate``, and where
+    the driver knows them ``state`` (open, full: more clients wait) and ``errors``; ``vip``: whether
+    this carrier holds it.
     """
 
     can: ClassVar[frozenset[Feature]] = frozenset(Feature)

@@ -8,9 +8,11 @@ name, and doc/loadbalancer.md has the table that is made from the same words.
 from __future__ import annotations
 
 import enum
+import ipaddress
 
 from cnsmo.services.loadbalancer.desired import Checking, Persistence
 from cnsmo.services.loadbalancer.spec import Headers, LoadBalancerSpec, Timeouts
+from cnsmo.services.loadbalancer.terms import bind
 
 
 class Feature(enum.StrEnum):
@@ -19,6 +21,7 @@ class Feature(enum.StrEnum):
     HTTP = "mode: http"
     TCP = "mode: tcp"
     UDP = "mode: udp"
+    LOOPBACK = "listen: an address of the carrier's own loopback"
     ROUNDROBIN = "algorithm: roundrobin"
     LEASTCONN = "algorithm: leastconn"
     SOURCE = "algorithm: source"
@@ -57,6 +60,7 @@ def asked(spec: LoadBalancerSpec) -> dict[Feature, str]:
         found[Feature(f"persistence: {spec.persistence}")] = "persistence"
     tls = spec.tls
     more = {
+        Feature.LOOPBACK: ("listen", any(map(_is_loopback, spec.listen))),
         Feature.WEIGHTS: ("pool.weights", any(pool.weights for pool in spec.pools.values())),
         Feature.BACKUP: ("pool.backup", any(pool.backup for pool in spec.pools.values())),
         Feature.TLS: ("tls", tls is not None),
@@ -72,3 +76,8 @@ def asked(spec: LoadBalancerSpec) -> dict[Feature, str]:
         Feature.VIP: ("vip", spec.vip is not None),
     }
     return found | {feature: key for feature, (key, used) in more.items() if used}
+
+
+def _is_loopback(listen: int | str) -> bool:
+    address = bind(listen).address
+    return bool(address) and ipaddress.ip_address(address).is_loopback

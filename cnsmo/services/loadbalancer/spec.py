@@ -18,10 +18,12 @@ from cnsmo.services.loadbalancer.terms import (
     HeaderName,
     HeaderValue,
     HostName,
-    HostNames,
     Listens,
     Port,
+    RoutedHosts,
+    RoutedPath,
     Statuses,
+    TlsVersion,
     UrlPath,
     Vip,
 )
@@ -96,7 +98,7 @@ class Tls(_Model):
         description="PEM files on the carrier, each with its chain and its key; by SNI, the first "
         "for all other names. They are read again when they change.",
     )
-    minimum: Literal["1.2", "1.3"] = Field("1.2", description="The oldest version of TLS.")
+    minimum: TlsVersion = Field("1.2", description="The oldest version of TLS.")
     client_ca: File | None = Field(
         None, description="PEM file of the authority that clients' certificates must be from."
     )
@@ -110,7 +112,11 @@ class Timeouts(_Model):
     client: Duration = Field(60.0, description="Of silence of a client.")
     server: Duration = Field(60.0, description="Of silence of a server.")
     request: Duration = Field(10.0, description="Until a request's head is there.")
-    tunnel: Duration = Field(3600.0, description="Of silence of both, as in a websocket.")
+    tunnel: Duration = Field(
+        3600.0,
+        description="Of silence of both, as in a websocket; in mode: tcp, in place of client and "
+        "server.",
+    )
     keep_alive: Duration = Field(10.0, description="Between two requests of a connection.")
 
 
@@ -139,8 +145,10 @@ class Route(_Model):
     """Requests that go to another pool; the first route that matches decides."""
 
     name: Label | None = Field(None, description="The pool's name; left out: the route's number.")
-    host: HostNames = Field((), description="Names that are asked for; *.example.org is all below.")
-    path: UrlPath | None = Field(None, description="How the path begins.")
+    host: RoutedHosts = Field(
+        (), description="Names that are asked for; *.example.org is all below."
+    )
+    path: RoutedPath | None = Field(None, description="How the path begins.")
     pool: Pool = Field(description="Who serves it.")
 
     @model_validator(mode="after")

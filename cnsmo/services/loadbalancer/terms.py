@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator
 
@@ -16,9 +17,12 @@ METHODS = ("GET", "HEAD", "OPTIONS")
 """Of HTTP, those that a check may use: they change nothing."""
 _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([0-9.]{7,15})):([0-9]{1,5})")
 _STATUSES = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
-_NAME = re.compile(rf"(\*\.)?{LABEL.pattern}(\.{LABEL.pattern})*")
-_PATH = re.compile(r"/[A-Za-z0-9/._~!$&'()*+,;=:@%?-]{0,1023}")
-_FILE = re.compile(r"/[A-Za-z0-9/._+@-]{1,1023}")
+_NAME = re.compile(rf"(?=.{{1,253}}$){LABEL.pattern}(\.{LABEL.pattern})*")
+_NAMES = re.compile(rf"(\*\.)?{_NAME.pattern}")
+_PATH = re.compile(r"/[A-Za-z0-9/._~!$&'()*+,;=:@%-]{0,999}")
+_QUERY = r"\?[A-Za-z0-9/._~!$&'()*+,;=:@%?-]*"
+_TARGET = re.compile(rf"(?=.{{1,1000}}$){_PATH.pattern}({_QUERY})?")
+_FILE = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._+@-]{1,255}){1,15}")
 _HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 _VALUE = re.compile(r"[A-Za-z0-9 !#$&'()*+,./:;<=>?@^_`|~-]{1,1000}")
 _COOKIE = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -48,7 +52,20 @@ def check_listen(value: Any) -> int | str:
             f"{ascii(value)} is no place to listen at: write 80, 192.0.2.1:80 or [2001:db8::1]:80"
         )
     address, port = check_address(found[1] or found[2]), check_port(int(found[3]))
+    _check_own(address, port)
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _check_own(address: str, port: int) -> None:
+    """That a host can have it, and have it alone."""
+    found = ipaddress.ip_address(address)
+    if found.is_unspecified:
+        raise ValueError(f"{address} is every address: write {port}")
+    mapped = getattr(found, "ipv4_mapped", None)
+    if mapped is not None:
+        raise ValueError(f"{address} is an address of IPv4: write {mapped}:{port}")
+    if found.is_multicast or found.is_link_local:
+        raise ValueError(f"{address} is no address of a single host: write one that clients call")
 
 
 def bind(listen: int | str) -> Bind:
@@ -63,7 +80,20 @@ def check_vip(value: Any) -> str:
     """An address with the length of its network."""
     if not isinstance(value, str) or not value.isascii() or "/" not in value:
         raise ValueError("an address with its prefix length is expected, as 10.0.0.100/24")
-    return check_interface(value)
+    found = ipaddress.ip_interface(check_interface(value))
+    if found.network.num_addresses == 1:
+        raise ValueError(f"{found} has no room for carriers: write the length of their network")
+    wide = found.network.num_addresses > 2  # else both are hosts' (RFC 3021, RFC 6164)
+    if wide and found.ip == found.network.network_address:
+        raise ValueError(f"{found.ip} is {found.network} itself: take an address in it")
+    if wide and found.version == 4 and found.ip == found.network.broadcast_address:
+        raise ValueError(f"{found.ip} is everybody's in {found.network}: take another one")
+    return str(found)
+
+
+def _as_version(value: Any) -> Any:
+    """A version that YAML takes for a number."""
+    return str(value) if isinstance(value, float) else value
 
 
 def check_statuses(value: Any) -> str:
@@ -102,7 +132,7 @@ def _check_header(value: str) -> str:
 
 
 def _check_file(value: str) -> str:
-    if not _FILE.fullmatch(value) or "/../" in f"{value}/":
+    if not _FILE.fullmatch(value):
         raise ValueError(
             f"{ascii(value)[:80]} is no file: write its absolute path on the carrier, "
             "of letters, digits and . _ + @ -"
@@ -118,10 +148,15 @@ Statuses = Annotated[
     tuple[Annotated[str, BeforeValidator(check_statuses)], ...], BeforeValidator(as_list)
 ]
 HostName = Annotated[str, BeforeValidator(_lower), _matching(_NAME, "host name")]
-HostNames = Annotated[tuple[HostName, ...], BeforeValidator(as_list)]
-UrlPath = Annotated[str, _matching(_PATH, "path of a URL: it begins with /")]
+RoutedHost = Annotated[str, BeforeValidator(_lower), _matching(_NAMES, "host name")]
+RoutedHosts = Annotated[tuple[RoutedHost, ...], BeforeValidator(as_list)]
+UrlPath = Annotated[str, _matching(_TARGET, "path of a URL: it begins with /")]
+RoutedPath = Annotated[
+    str, _matching(_PATH, "beginning of a path: it begins with /, and ends before any ?")
+]
 File = Annotated[str, AfterValidator(_check_file)]
 Files = Annotated[tuple[File, ...], BeforeValidator(as_list)]
 HeaderName = Annotated[str, AfterValidator(_check_header)]
 HeaderValue = Annotated[str, _matching(_VALUE, "value of a header that can be set here")]
+TlsVersion = Annotated[Literal["1.2", "1.3"], BeforeValidator(_as_version)]
 CookieName = Annotated[str, _matching(_COOKIE, "name of a cookie")]

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A web server of a pool, run by its path: ``hap_backend.py NAME PORT FOLDER``; prints ``ready``.
 
-It answers with what it was asked, as JSON; while FOLDER/NAME.sick exists, it is unwell. It
+It answers with what it was asked, as JSON; while FOLDER/NAME.sick exists, it is unwell. What the
+last check asked is told at ``/checked``; checks of ``/healthz/turns`` are good and bad in turn. It
 understands the PROXY protocol, where somebody speaks it.
 """
 
@@ -26,6 +27,10 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     name = ""
     sick = Path()
+    checked: dict = {}
+    """What the last check asked."""
+    turns = 0
+    """How often a check was answered that comes out good and bad in turn."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -48,15 +53,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self._slowly(float(self.path.rpartition("/")[2]))
         if self.path.startswith("/wait/"):
             time.sleep(float(self.path.rpartition("/")[2]))
-        status = 503 if self.path.startswith("/healthz") and self.server.sick.exists() else 200
+        check, status = self.path.startswith("/healthz"), 200
+        if self.path == "/healthz/turns":
+            self.server.turns += 1
+            status = 200 if self.server.turns % 2 else 503
+        elif check and self.server.sick.exists():
+            status = 503
         heard = {
             "name": self.server.name, "method": self.command, "path": self.path,
             "headers": {key.lower(): value for key, value in self.headers.items()},
             "client": self.client_address[0].removeprefix("::ffff:"), "proxied": self.proxied,
+            "turns": self.server.turns,
         }  # fmt: skip
+        if check:
+            self.server.checked = heard
+        elif self.path == "/checked":
+            heard = self.server.checked
         return self._answer(status, json.dumps(heard).encode())
 
-    do_POST = do_PUT = do_HEAD = do_GET  # noqa: N815
+    do_POST = do_PUT = do_HEAD = do_OPTIONS = do_GET  # noqa: N815
 
     def log_message(self, *_arguments):
         """Nobody reads it."""

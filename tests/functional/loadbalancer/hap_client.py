@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client, run by its path: ``hap_client.py ask|load OPTIONS``, options and answers as JSON.
+"""A client, run by its path: ``hap_client.py ask|hear|load OPTIONS``, options and answers as JSON.
 
 ``ask`` makes one request after the other, each on a connection of its own, unless told to keep it.
+``hear`` sends some text and waits for the end of what comes back.
 ``load`` asks all the time until its standard input ends, and counts what it did not get.
 """
 
@@ -27,7 +28,7 @@ def connect(options: dict[str, Any]) -> http.client.HTTPConnection:
     made = http.client.HTTPConnection(address, port, timeout, source)
     made.connect()
     if "proxy" in options:
-        made.sock.sendall(options["proxy"].encode())
+        made.sock.sendall(options["proxy"].encode("latin-1"))
     if "tls" in options:
         made.sock = _tls(options["tls"]).wrap_socket(
             made.sock, server_hostname=options["tls"].get("name")
@@ -89,6 +90,19 @@ def _one(connection: http.client.HTTPConnection, options: dict[str, Any]) -> dic
     with contextlib.suppress(ValueError):
         shown["said"] = json.loads(text)
     return shown
+
+
+def hear(options: dict[str, Any]) -> dict[str, Any]:
+    """The answer's status (0: none), and after how many seconds there was an end."""
+    begun = time.monotonic()
+    connection = connect(options)
+    connection.sock.sendall(options["sent"].encode())
+    text = b""
+    with contextlib.suppress(ConnectionResetError):
+        while more := connection.sock.recv(65536):
+            text += more
+    status = int(text.split()[1]) if text else 0
+    return {"status": status, "seconds": time.monotonic() - begun}
 
 
 class Load:
@@ -154,7 +168,8 @@ class Load:
 def main(what: str, text: str) -> None:
     """Do it, and print it."""
     options = json.loads(text)
-    print(json.dumps(ask(options) if what == "ask" else Load(options).run()), flush=True)
+    kinds: dict[str, Any] = {"ask": ask, "hear": hear, "load": lambda it: Load(it).run()}
+    print(json.dumps(kinds[what](options)), flush=True)
 
 
 if __name__ == "__main__":

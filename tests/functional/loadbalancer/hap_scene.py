@@ -165,6 +165,12 @@ class Scene:
         (answer,) = self.asks(path=path, **options)
         return answer
 
+    def hear(self, sent: str, **options: Any) -> dict[str, Any]:
+        """What comes back, and when its end, where a client says nothing more than that."""
+        known = {"address": self.address, "port": 80, "sent": sent}
+        run = self.client.system.run(*CLIENT, "hear", json.dumps({**known, **options}), timeout=60)
+        return dict(json.loads(run.stdout))
+
     def who(self, count: int = 20, **options: Any) -> dict[str, int]:
         """Who answers how many of so many requests; "nobody": an error."""
         found: dict[str, int] = {}

@@ -171,8 +171,18 @@ class Scene:
         eventually(lambda: not self.driver._files.loaded().spare, 5, "no chain is spare")
 
     def await_used(self, count: int, timeout: float = 10.0) -> None:
-        """Wait until so many servers are in use."""
-        eventually(lambda: len(self.used()) == count, timeout, f"{count} servers in use")
+        """Wait until so many servers are in use, and nobody who leaves."""
+        eventually(
+            lambda: len(self.used()) == count and not self.serving_on(),
+            timeout,
+            f"{count} servers in use",
+        )
+
+    def serving_on(self) -> list[str]:
+        """Those who leave and are in use still: nobody else is well yet."""
+        wanted = self.driver._files.wanted()
+        leavers = [it.key for it in wanted.targets if it.leaving] if wanted else []
+        return [key for key in leavers if key in self.used()]
 
     def used(self) -> tuple[str, ...]:
         """Servers that new flows may go to, by address and port."""

@@ -2,6 +2,7 @@
 """What becomes of requests on their way: headers, routes, who is let in, who is told."""
 
 import dataclasses
+import ipaddress
 import string
 
 import pytest
@@ -17,6 +18,7 @@ from cnsmo.services.loadbalancer.desired import (
     Timeouts,
 )
 from tests.eventually import eventually
+from tests.functional.loadbalancer import hap_backend
 from tests.functional.loadbalancer.hap_scene import QUICK, Scene, desired
 
 PRINTABLE = "".join(it for it in string.printable if it.isprintable()).strip()
@@ -84,6 +86,25 @@ def test_routes_lead_to_other_pools_and_the_first_that_matches_decides(scene: Sc
     assert asked("n99.example", "/") == "web3"
 
 
+def test_a_route_may_be_of_all_names_below_one(scene: Scene) -> None:
+    scene.serve(1, 2, 3)
+    pools = tuple(
+        Pool(name, scene.servers(number), check=QUICK)
+        for number, name in enumerate(("www", "below", "quoted"), 1)
+    )
+    routes = (Route("below", ("*.shop.example", "shop.example")), Route("quoted", (), "/it's(a)"))
+    scene.settle(desired(pools=pools, routes=routes))
+
+    def asked(host: str, path: str = "/") -> str:
+        return str(scene.ask(path, headers={"Host": host})["said"]["name"])
+
+    assert asked("a.shop.example") == asked("A.b.SHOP.example:80") == "web2"
+    assert asked("shop.example") == "web2"
+    assert asked("myshop.example") == asked("shop.example.org") == "web1"
+    assert asked("x.example", "/it's(a)/b") == "web3"
+    assert asked("x.example", "/its") == "web1"
+
+
 @pytest.mark.parametrize("mode", [Mode.HTTP, Mode.TCP])
 def test_only_who_is_allowed_comes_in(scene: Scene, other: str, mode: Mode) -> None:
     scene.serve(1)
@@ -95,14 +116,23 @@ def test_only_who_is_allowed_comes_in(scene: Scene, other: str, mode: Mode) -> N
     assert scene.ask(address=scene.address6)["status"] == 200
 
 
-def test_clients_behind_a_proxy_are_known(scene: Scene) -> None:
+def told(version: str, client: str) -> str:
+    """What a proxy says before a client's first byte (proxy-protocol.txt, 2.1 and 2.2)."""
+    if version == "v1":
+        return f"PROXY TCP4 {client} 10.9.0.1 4711 80\r\n"
+    addresses = ipaddress.IPv4Address(client).packed + ipaddress.IPv4Address("10.9.0.1").packed
+    header = hap_backend.SIGNATURE + b"\x21\x11" + (len(addresses) + 4).to_bytes(2)
+    return (header + addresses + (4711).to_bytes(2) + (80).to_bytes(2)).decode("latin-1")
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_clients_behind_a_proxy_are_known(scene: Scene, version: str) -> None:
     scene.serve(1)
     known = {"accept_proxy": True, "allow": ("192.0.2.0/24",)}
     scene.settle(desired(*scene.servers(1), **known))
-    told = "PROXY TCP4 {} 10.9.0.1 4711 80\r\n"
-    heard = scene.ask(proxy=told.format("192.0.2.7"))["said"]["headers"]
+    heard = scene.ask(proxy=told(version, "192.0.2.7"))["said"]["headers"]
     assert heard["x-forwarded-for"] == "192.0.2.7"
-    assert scene.ask(proxy=told.format("198.51.100.7"))["status"] == 0
+    assert scene.ask(proxy=told(version, "198.51.100.7"))["status"] == 0
     assert scene.ask()["status"] == 0
 
 
@@ -160,6 +190,51 @@ def test_checks_know_which_answers_are_good(
     eventually(lambda: scene.state(wanted, "web1") == ("up" if well else "down"))
     scene.sicken(1)
     eventually(lambda: scene.state(wanted, "web1") == ("down" if well else "up"))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_checks_ask_what_was_written(scene: Scene, method: str) -> None:
+    scene.serve(1)
+    path = "/healthz/it's?deep=1&of=all"
+    check = dataclasses.replace(QUICK, method=method, path=path, host="www.example")
+    wanted = desired(*scene.servers(1), check=check)
+    scene.settle(wanted)
+    eventually(lambda: scene.state(wanted, "web1") == "up")
+    heard = scene.ask("/checked")["said"]
+    assert (heard["method"], heard["path"]) == (method, path)
+    assert heard["headers"]["host"] == "www.example"
+
+
+HALF, WHOLE = "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+SILENCES = {
+    "request": (Mode.HTTP, HALF, 408),
+    "client": (Mode.HTTP, HALF, 408),
+    "keep_alive": (Mode.HTTP, WHOLE, 200),
+    "tunnel": (Mode.TCP, HALF, 0),
+}
+
+
+@pytest.mark.parametrize("key", SILENCES)
+def test_a_client_that_is_silent_is_given_up_in_time(scene: Scene, key: str) -> None:
+    mode, sent, status = SILENCES[key]
+    scene.serve(1)
+    tcp = dataclasses.replace(QUICK, kind=Checking.TCP)
+    timeouts = Timeouts(**{key: 0.5})
+    scene.settle(desired(*scene.servers(1), mode=mode, check=tcp, timeouts=timeouts))
+    heard = scene.hear(sent)
+    assert heard["status"] == status
+    assert 0.5 <= heard["seconds"] < 5  # by default it is ten seconds at least
+
+
+def test_a_server_that_takes_no_connection_is_given_up_in_time(scene: Scene) -> None:
+    timeouts, unchecked = Timeouts(connect=0.3), Check(Checking.NONE)
+    scene.settle(desired(*scene.servers(9), check=unchecked, timeouts=timeouts))
+    chain = "{ type filter hook input priority 0; tcp dport 8009 drop; }"
+    scene.pool.system.run("nft", "-f", "-", stdin=f"table inet deaf {{\nchain in {chain}\n}}\n")
+    try:
+        assert scene.ask(timeout=5)["status"] == 503  # four attempts; by default 20 seconds
+    finally:
+        scene.pool.system.run("nft", "delete", "table", "inet", "deaf")
 
 
 def test_what_is_asked_for_is_shown(scene: Scene) -> None:

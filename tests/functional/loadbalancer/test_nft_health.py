@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 
 from cnsmo.services.loadbalancer.desired import Check, Checking, Mode, Persistence
+from cnsmo.services.loadbalancer.drivers import falls
 from tests.eventually import eventually
 from tests.functional.loadbalancer.nft_scene import (
     FAST,
@@ -38,6 +39,36 @@ def test_a_killed_server_is_out_in_time_and_in_again_when_it_is_back(nft_scene: 
     nft_scene.bed.serve("a")
     nft_scene.await_used(2)
     assert nft_scene.shares(6) == {"a": 3, "b": 3}
+
+
+def test_who_falls_again_and_again_serves_only_while_no_other_is_well(
+    nft_scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = balancer("a", "b", check=HTTP)
+    nft_scene.settle(wanted)
+    assert nft_scene.driver.observe(wanted).problems == ()
+    for _ in range(falls.FALLS):
+        assert nft_scene.driver.apply(wanted) == []
+        nft_scene.answer_with("a", 503)
+        nft_scene.await_used(1, BOUND)
+        nft_scene.answer_with("a", 200)
+        nft_scene.await_used(2)
+        nft_scene.driver.observe(wanted)
+    assert nft_scene.driver.observe(wanted).again is not None
+    assert nft_scene.driver.apply(wanted) == []  # it is no drift that was repaired
+    (problem,) = nft_scene.driver.observe(wanted).problems
+    assert problem.startswith("a in the pool web fell 3 times or more")
+    assert nft_scene.driver.observe(wanted).drift == ()
+    assert nft_scene.shares(6) == {"b": 6}
+    nft_scene.answer_with("b", 503)
+    eventually(lambda: nft_scene.shares(6) == {"a": 6}, BOUND)
+    nft_scene.answer_with("b", 200)
+    eventually(lambda: nft_scene.shares(6) == {"b": 6})
+    monkeypatch.setattr(falls, "WITHIN_SECONDS", 0.0)
+    nft_scene.driver.observe(wanted)
+    nft_scene.driver.apply(wanted)
+    assert nft_scene.shares(6) == {"a": 3, "b": 3}
+    assert nft_scene.driver.observe(wanted).problems == ()
 
 
 def test_a_server_that_vanished_is_out_in_time(nft_scene: Scene) -> None:

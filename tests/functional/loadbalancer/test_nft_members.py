@@ -62,6 +62,19 @@ def test_who_left_keeps_flows_until_the_drain_is_over(nft_scene: Scene, kind: st
     assert nft_scene.driver.apply(sooner) == []
 
 
+def test_a_pool_that_is_replaced_as_a_whole_is_served_by_those_who_leave(
+    nft_scene: Scene,
+) -> None:
+    nft_scene.settle(balancer("a"))
+    left = balancer("b", drain=60.0)
+    with nft_scene.bed.deaf("b"):
+        nft_scene.driver.apply(left)
+        assert nft_scene.shares(6) == {"a": 6}
+        assert nft_scene.states(left) == {"a": "leaving", "b": "down"}
+    nft_scene.await_used(1)
+    assert nft_scene.shares(6) == {"b": 6}
+
+
 def test_a_drain_goes_on_in_the_next_agent_and_in_the_next_checker(nft_scene: Scene) -> None:
     nft_scene.settle(balancer("a", "b"))
     nft_scene.driver.apply(balancer("b", drain=60.0))

@@ -210,6 +210,30 @@ def test_a_change_of_who_shall_hold_it_is_carried_out(pair: Pair) -> None:
     assert not [it for it in pair.second.carrier.processes() if "keepalived" in it]
 
 
+def test_a_carrier_that_is_alone_holds_the_vip_and_shares_it_with_the_next(mortal: Pair) -> None:
+    first, second = mortal.scenes
+    both = [mortal.desired(0), mortal.desired(1)]
+    alone = [dataclasses.replace(it, vip=lonely(it.vip)) for it in both]
+    first.apply(alone[0])
+    eventually(lambda: first.observe(alone[0]).detail["vip"])
+    assert first.observe(alone[0]).problems == ()
+    with first.load(**CLIENT) as counted:
+        eventually(mortal.works)
+        for scene, wanted in zip(mortal.scenes, both, strict=True):
+            scene.apply(wanted)
+        eventually(lambda: mortal.holders() == [True, False])
+        first.fresh().remove()  # its host leaves the group
+        second.apply(alone[1])
+        eventually(lambda: second.observe(alone[1]).detail["vip"])
+        eventually(mortal.works)
+    assert bridged(counted), counted
+
+
+def lonely(vip: Vip | None) -> Vip:
+    assert vip
+    return dataclasses.replace(vip, peers=())
+
+
 def test_a_vip_without_a_place_is_told(pair: Pair) -> None:
     wanted = pair.desired(0, "192.0.2.100/24")
     assert "keepalived: stopped" in pair.first.apply(wanted)

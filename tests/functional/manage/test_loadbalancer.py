@@ -29,7 +29,7 @@ SEEN = {
             "web3": {"state": "leaving", "sessions": 2},
         }
     },
-    "frontends": {"*:80": {"sessions": 5, "total": 80, "rate": 5}},
+    "frontends": {"*:80": {"state": "full", "sessions": 5, "total": 80, "rate": 5, "errors": 2}},
     "vip": True,
 }  # fmt: skip
 
@@ -62,20 +62,44 @@ def test_each_carrier_has_a_line(person, shop):
     assert www["vip"] == "192.168.1.100 (holds it)"
 
 
+def shown(person, name):
+    """The lines of one balancer, as a program reads them."""
+    return json.loads(person.does(f"loadbalancer show {name} --patience 0 --format json").out)
+
+
 def test_each_server_has_a_line_also_one_that_leaves(person, shop):
-    said = json.loads(person.does("loadbalancer show www --patience 0 -f json").out)
+    said = [line for line in shown(person, "www") if line["server"]]
     assert [(line["server"], line["address"], line["state"], line["why"]) for line in said] == [
         ("web1", "10.66.0.2:8080", "up", "L4OK"),
         ("web2", "10.66.0.3:8080", "down", "L4CON in 1 ms"),
         ("web3", None, "leaving", None),
     ]
+    assert said[0] == {
+        "carrier": "edge1", "pool": "default", "server": "web1", "address": "10.66.0.2:8080",
+        "state": "up", "why": "L4OK", "weight": 1, "sessions": 3, "total": 70, "rate": 5,
+        "errors": 0,
+    }  # fmt: skip
+
+
+def test_each_place_where_a_carrier_listens_has_a_line_with_the_vip(person, shop):
+    (front,) = [line for line in shown(person, "www") if not line["server"]]
+    assert front == {
+        "carrier": "edge1", "pool": None, "server": None, "address": "*:80", "state": "full",
+        "why": "VIP 192.168.1.100 (holds it)", "weight": None, "sessions": 5, "total": 80,
+        "rate": 5, "errors": 2,
+    }  # fmt: skip
+    shop["edge1"].reports(service="loadbalancer", www={**SEEN, "vip": False})
+    assert shown(person, "www")[0]["why"] == "VIP 192.168.1.100"
+    (front, _server) = shown(person, "api")  # of which its carrier has told nothing
+    assert (front["address"], front["state"], front["why"]) == ("[fd00::1]:81", "unknown", None)
 
 
 def test_a_person_reads_why(person, shop):
     shop["edge1"].reports(State.DEGRADED, "www: no server is up", service="loadbalancer", www=SEEN)
-    said = person.does("loadbalancer show --patience 0").out
-    assert "www on edge1: www: no server is up" in said
-    assert "Reason" not in said
+    for words in ("show", "show www"):
+        said = person.does(f"loadbalancer {words} --patience 0").out
+        assert said.count("edge1: www: no server is up") == 1
+        assert "Reason" not in said
 
 
 def test_a_drained_host_is_so_in_all_balancers_until_it_is_ready(person, shop):

@@ -1,58 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The published example, in one apply: VPN, firewall and load balancer, with real tools."""
 
-import pathlib
-
 import pytest
 
 from cnsmo.lab.topology import VmSpec
 from tests.eventually import eventually
+from tests.functional.mesh.shop import CLIENT, EDGE, EXAMPLE, WEB1, WEB2, ask, public, serve
 from tests.functional.mesh.world import DEPLOYMENT, World
-
-EXAMPLE = (pathlib.Path(__file__).parents[3] / "examples" / "two_tier.yaml").read_text()
-EDGE = VmSpec("edge1", "east", ("edge",))
-WEB1 = VmSpec("web1", "east", ("web",))
-WEB2 = VmSpec("web2", "west", ("web",))
-CLIENT = VmSpec("client", "west", ("client",))
-SERVER = """\
-import http.server, sys
-class Answer(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        body = sys.argv[1].encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *told):
-        pass
-http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Answer).serve_forever()
-"""
-ASK = """\
-import sys, urllib.request
-for number in range(int(sys.argv[2])):
-    try:
-        with urllib.request.urlopen(sys.argv[1], timeout=2) as answer:
-            print(answer.read().decode())
-    except OSError as exc:
-        print(getattr(exc, "code", "silence"))
-"""
-
-
-def serve(world: World, name: str) -> None:
-    """Let a VM answer with its name."""
-    vm = world.lab.vm(name)
-    vm.system().start("python3", "-c", SERVER, name, log=vm.disk / "server.log")
-
-
-def ask(world: World, address: str, port: int = 80, times: int = 8) -> set[str]:
-    """Who answers the client: names, statuses of errors, silence."""
-    url = f"http://{address}:{port}/"
-    return set(world.run("client", "python3", "-c", ASK, url, str(times), timeout=60).split())
-
-
-def public(world: World, name: str) -> str:
-    return str(world.lab.vm(name).seat.address.ip)
 
 
 @pytest.fixture

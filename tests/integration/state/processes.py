@@ -7,6 +7,7 @@ from typing import Any
 
 import cnsmo.cmd  # noqa: F401  chooses the threading backend
 from cnsmo import conf
+from cnsmo.bus.brokers.none import NoBroker
 from cnsmo.core.context import Core
 from cnsmo.core.membership import Membership
 from cnsmo.model.errors import NotAdmitted
@@ -87,7 +88,7 @@ def make_core(url: str, ca_directory: str) -> Core:
     conf.register()
     conf.CONF.set_override("ca_directory", ca_directory, "join")
     silent: Any = Silent()
-    return Core(conf.CONF, engine_for(url), silent, silent)
+    return Core(conf.CONF, engine_for(url), silent, silent, NoBroker(conf.CONF))
 
 
 def join_many(

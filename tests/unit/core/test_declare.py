@@ -221,10 +221,51 @@ def test_what_was_wrong_before_stands_in_the_way_of_no_deletion(
     (token,) = [row["id"] for row in operator.token_list(deployment="shop") if row["groups"]]
     operator.token_revoke(deployment="shop", ident=token)
     operator.host_remove(deployment="shop", host="web1")
-    with pytest.raises(InvalidDocument, match="no host is in the group 'web'"):
-        declare.plan(declare.export("shop"))
     declare.delete("shop", "vpn", "backbone", "anna")
     assert [row.name for row in core.store.view("shop").rows("vpn")] == ["inner"]
+
+
+POOL = (
+    "{driver: noop, on: lb, listen: 80, pool: {hosts: [web1, db1], port: 80, weights: {web1: 2}}}"
+)
+TESTED = TWO + (
+    f"loadbalancer: {{www: {POOL}}}\n"
+    "firewall:\n"
+    "  perimeter:\n"
+    "    driver: noop\n"
+    "    inbound: [{from: web1, protocol: tcp, ports: [5432]}]\n"
+    "    tests:\n"
+    "    - {from: web1, to: db1, protocol: tcp, port: 5432, expect: accept}\n"
+    "    - {from: lb1, to: db2, protocol: tcp, port: 5432, expect: drop}\n"
+)
+
+
+def test_who_left_stands_in_the_way_of_no_other_change(
+    declare: Declare, operator: Operator
+) -> None:
+    operator.join("lb1", operator.token(groups=["lb"]), private=["10.0.0.3/24"])
+    operator.join("db2", private=["10.0.0.4/24"])
+    declare.apply(TESTED, "anna", None)
+    for token in operator.token_list(deployment="shop"):
+        operator.token_revoke(deployment="shop", ident=token["id"])
+    operator.host_remove(deployment="shop", host="web1")
+    opened = TESTED.replace(
+        "inbound: [", "inbound: [{from: 10.0.0.0/8, ports: [53], protocol: udp}, "
+    )
+    plan = declare.plan(opened)
+    assert [change.name for change in plan.changes] == ["perimeter"]
+    assert {(found.path, found.line) for found in plan.absent} == {
+        ("vpn.inner.members", 4),
+        ("loadbalancer.www.pool.hosts", 5),
+        ("loadbalancer.www.pool.weights", 5),
+        ("firewall.perimeter.inbound.1.from", 9),
+        ("firewall.perimeter.tests.0.from", 11),
+    }
+    with pytest.raises(InvalidDocument, match="there is no host 'web2'"):
+        declare.plan(opened.replace("hosts: [web1", "hosts: [web2"))
+    with pytest.raises(InvalidDocument, match="drop by the default of inbound on db2"):
+        declare.plan(opened.replace("expect: drop", "expect: accept"))
+    declare.apply(opened, "anna", None)
 
 
 def test_an_instance_whose_driver_is_not_installed_any_more_can_be_deleted(

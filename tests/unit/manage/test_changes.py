@@ -4,7 +4,7 @@ from typing import Any
 from cnsmo.manage import changes
 from cnsmo.manage.changes import ABSENT, difference, told
 from cnsmo.manage.style import Style
-from cnsmo.model.messages import Plan, RowChange
+from cnsmo.model.messages import Plan, Problem, RowChange
 
 
 def lines(*rows: RowChange, hosts=()) -> list[str]:
@@ -14,6 +14,14 @@ def lines(*rows: RowChange, hosts=()) -> list[str]:
 
 def test_a_plan_without_changes_says_so_in_one_line():
     assert lines() == ["lab is as the document says (revision 7)."]
+
+
+def test_who_left_is_named_with_the_place_that_names_him() -> None:
+    gone = Problem(path="vpn.a.members", line=3, message="no host is in the group 'web'")
+    plan = Plan(deployment="lab", base_revision=7, changes=[], hosts=[], absent=[gone])
+    assert next(told(plan, Style(enabled=False))) == (
+        "Means nobody now: line 3: vpn.a.members: no host is in the group 'web'"
+    )
 
 
 def test_an_added_row_is_shown_without_what_equals_a_default():

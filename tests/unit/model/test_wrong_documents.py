@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A wrong document writes nothing; its author is told what is wrong, where, what is right."""
 
+import inspect
+import re
+import typing
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
+from pydantic import BaseModel
 
 from cnsmo.core.context import Core
 from cnsmo.core.declare import Declare
 from cnsmo.model.errors import InvalidDocument
+from cnsmo.services.loadbalancer.spec import LoadBalancerSpec
 from tests.unit.conftest import Operator, Told
 from tests.unit.model.wrong_balancers import WRONG_BALANCERS
 from tests.unit.model.wrong_documents import WRONG as WRONG_VPNS
@@ -24,6 +32,35 @@ def declare(core: Core, operator: Operator) -> Declare:
 
 def test_enough_wrong_documents_are_tried() -> None:
     assert len(WRONG) >= 60
+
+
+def test_every_key_of_a_load_balancer_is_wrong_once() -> None:
+    places = {
+        re.sub(r"\.\d+", "", message.split(": ")[1].removeprefix("loadbalancer.www."))
+        for _document, message in WRONG_BALANCERS.values()
+    }
+    missing = {
+        key
+        for key in keys_of(LoadBalancerSpec)
+        if not any(place == key or place.startswith(f"{key}.") for place in places)
+    }
+    assert missing == set()
+
+
+def keys_of(model: type[BaseModel], before: str = "") -> Iterator[str]:
+    """All keys as operators write them; a pool's once."""
+    for name, field in model.model_fields.items():
+        yield f"{before}{name}"
+        if name != "pool" or not before:
+            for inner in models_in(field.annotation):
+                yield from keys_of(inner, f"{before}{name}.")
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from models_in(argument)
 
 
 def test_every_wrong_document_gets_its_one_message_and_writes_nothing(

@@ -103,7 +103,7 @@ class Shape(BaseModel):
         ({"words": [5]}, "5 is not a word (put it in quotes if it is meant as one)"),
         ({"inner": 7}, "7: keys and values are expected"),
         ({"more": 7}, "unknown key"),
-        ({"truth": "x" * 200}, "'" + "x" * 56 + "...: input should be a valid boolean"),
+        ({"truth": "x" * 200}, "'" + "x" * 56 + "... is neither true nor false"),
     ],
 )
 def test_a_finding_is_said_in_words_for_people(given: dict[str, Any], said: str) -> None:

@@ -121,13 +121,20 @@ def _route(index: int, route: Route) -> Iterator[str]:
     conditions = []
     if route.hosts:
         conditions.append(f"host-{index}")
-        names = [text.host(it) for it in route.hosts]
-        yield from _acl(conditions[-1], "req.hdr(host),host_only,lower -m str", names)
+        yield from _named(conditions[-1], route.hosts)
     if route.path:
         conditions.append(f"path-{index}")
         yield from _acl(conditions[-1], "path -m beg", [text.path(route.path)])
     when = f" if {' '.join(conditions)}" if conditions else ""
     yield f"use_backend {text.pool(route.pool)}{when}"
+
+
+def _named(name: str, hosts: Sequence[str]) -> Iterator[str]:
+    """Which host is asked for."""
+    found = [text.asked(it) for it in hosts]
+    for how in ("str", "end"):
+        names = [it for match, it in found if match == how]
+        yield from _acl(name, f"req.hdr(host),host_only,lower -m {how}", names)
 
 
 def _acl(name: str, what: str, values: Sequence[str]) -> Iterator[str]:

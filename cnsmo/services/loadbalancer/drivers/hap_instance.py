@@ -3,7 +3,8 @@
 by a reload; then the file is written.
 
 A server that is not wanted any more gets nothing new, keeps its connections for a while, and is
-then gone: that is remembered on the disk.
+then gone: that is remembered on the disk. Where nobody of its pool is well yet, as when all are
+replaced at once, it serves until somebody is, or its time is over.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from cnsmo.services.base import System
 from cnsmo.services.loadbalancer.drivers.hap_certificates import FOLDER
 from cnsmo.services.loadbalancer.drivers.hap_drain import part
 from cnsmo.services.loadbalancer.drivers.hap_leaving import Leaver, Leaving
-from cnsmo.services.loadbalancer.drivers.hap_plan import Key, Step, done, make_plan, strays
+from cnsmo.services.loadbalancer.drivers.hap_plan import (
+    Key,
+    Step,
+    done,
+    leaves,
+    make_plan,
+    strays,
+)
 from cnsmo.services.loadbalancer.drivers.hap_process import HapProcess
 from cnsmo.services.loadbalancer.drivers.hap_render import Config
 from cnsmo.services.loadbalancer.drivers.hap_report import FRONTEND_ROW, Report
@@ -99,6 +107,7 @@ class HapInstance:
             raise
         left = self._part(config, leavers, earlier)
         kept = self._keep(config, left)
+        changes = [change for change in changes if change not in _decided(earlier)]
         return changes or ([] if left != earlier else kept)
 
     def drift(self, config: Config, scene: Scene) -> list[str]:
@@ -163,11 +172,11 @@ class HapInstance:
         """By another worker."""
         LOG.info("%s: reload, for %s", self._label, reason)
         leaving = [it.server for it in leavers.values()]
-        servers = wanted.config.servers.values()
+        servers = [*leaving, *wanted.config.servers.values()]
         text, before = wanted.config.text(leaving), self._process.text or ""
         parked = [
             server.path
-            for server in (*leaving, *servers)
+            for server in servers
             if server.stopped and server.key in scene.seen and not scene.seen[server.key].stopped
         ]
         state = handed_over(servers, scene.seen)
@@ -190,7 +199,7 @@ class HapInstance:
 
     def _part(self, config: Config, leavers: Leavers, earlier: Leavers) -> Leavers:
         """Take away who is through with leaving; at the earliest in the turn after it was told."""
-        due = {key: it for key, it in leavers.items() if key in earlier or not it.left}
+        due = {key: it for key, it in leavers.items() if not it.left or _told(key, it, earlier)}
         workers = self._process.workers if due else None
         if workers is None:
             return leavers
@@ -237,7 +246,35 @@ def _leavers(wanted: Wanted, earlier: Mapping[Key, Leaver], scene: Scene) -> Lea
     until = time.monotonic() + wanted.drain
     for server in strays(wanted.config, found, scene.seen.values()):
         found[server.key] = Leaver(server=server, until=until)
-    return found
+    bare = _bare(wanted.config, scene.seen)
+    return {key: _served(it, it.server.pool in bare, scene.seen) for key, it in found.items()}
+
+
+def _bare(config: Config, seen: Mapping[Key, Seen]) -> frozenset[str]:
+    """Pools in which somebody shall serve, and nobody who shall is well."""
+    able = [server for server in config.servers.values() if not server.stopped]
+    well = {it.pool for it in able if it.key in seen and seen[it.key].well}
+    return frozenset(it.pool for it in able) - well
+
+
+def _served(leaver: Leaver, bare: bool, seen: Mapping[Key, Seen]) -> Leaver:
+    """The same, who takes requests as long as nobody else can."""
+    server = leaver.server
+    known = seen.get(server.key)
+    serves = bare and leaver.left > 0 and known is not None and known.well
+    if server.stopped != serves:
+        return leaver
+    return leaver.model_copy(update={"server": server.model_copy(update={"stopped": not serves})})
+
+
+def _decided(earlier: Leavers) -> frozenset[str]:
+    """What is said of those who leave later than they were told to, and is no news."""
+    return frozenset(leaves(it.server) for it in earlier.values() if not it.server.stopped)
+
+
+def _told(key: Key, leaver: Leaver, earlier: Leavers) -> bool:
+    """Whether it was told to leave in an earlier turn, and takes nothing since."""
+    return leaver.server.stopped and key in earlier and earlier[key].server.stopped
 
 
 def _but_certificates(text: str) -> str:

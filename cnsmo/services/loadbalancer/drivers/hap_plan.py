@@ -102,6 +102,11 @@ def removal(server: HapServer, overdue: bool) -> list[str]:
     return [*ending, *moving, f"del server {server.path}"]
 
 
+def leaves(server: HapServer) -> str:
+    """What is said of one that gets nothing new from now on."""
+    return f"{server.title} leaves"
+
+
 def _join(server: HapServer, common: str) -> Step:
     commands = [f"add server {server.path} {server.words} {DYNAMIC} {common}".rstrip()]
     if server.hashed:
@@ -123,10 +128,10 @@ def _ready(server: HapServer) -> list[str]:
 
 
 def _leave(server: HapServer, known: Seen) -> list[Step]:
-    if known.stopped:
+    if known.stopped or not server.stopped:
         return []
     found = f"{server.title} takes requests, and is on its way out"
-    return [Step(found, f"{server.title} leaves", (f"set server {server.path} state maint",))]
+    return [Step(found, leaves(server), (f"set server {server.path} state maint",))]
 
 
 def _adjust(server: HapServer, known: Seen) -> list[Step]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cnsmo.services.loadbalancer.desired import Bind, LoadBalancerDesired, Mode
+from cnsmo.services.loadbalancer.drivers.falls import Place
 from cnsmo.services.loadbalancer.drivers.hap_front import FRONT, REDIRECT
 from cnsmo.services.loadbalancer.drivers.hap_leaving import Leaver
 from cnsmo.services.loadbalancer.drivers.hap_plan import Key
@@ -93,6 +94,16 @@ def unsettled(config: Config, report: Report) -> bool:
     return any(_fresh(server, rows.get(server.key)) for server in config.servers.values())
 
 
+def falls(config: Config, report: Report) -> dict[str, tuple[Place, int]]:
+    """How often checks took each server out, as the worker counts it."""
+    rows = report.servers
+    return {
+        server.path: ((server.pool, server.address, server.port), rows[key].number("chkdown"))
+        for key, server in config.servers.items()
+        if key in rows
+    }
+
+
 def _silent_pools(config: Config, report: Report) -> Iterator[str]:
     rows = report.servers
     for backend in config.backends:
@@ -144,7 +155,7 @@ def _free(taken: Mapping[str, Any], server: HapServer) -> str:
     return server.name if server.host in taken else server.host
 
 
-def _frontends(desired: LoadBalancerDesired, report: Report) -> dict[str, dict[str, int]]:
+def _frontends(desired: LoadBalancerDesired, report: Report) -> dict[str, dict[str, Any]]:
     rows = {row.pool: row for row in report.rows if row.kind == FRONTEND_ROW}
     redirects = desired.tls.redirects if desired.tls else ()
     places = [(f"{FRONT}-{index}", bind) for index, bind in enumerate(desired.binds)]
@@ -152,9 +163,11 @@ def _frontends(desired: LoadBalancerDesired, report: Report) -> dict[str, dict[s
     total, rate = ("req_tot", "req_rate") if desired.mode == Mode.HTTP else ("stot", "rate")
     return {
         place(bind): {
+            "state": rows[name].text("status").lower(),
             "sessions": rows[name].number("scur"),
             "total": rows[name].number(total),
             "rate": rows[name].number(rate),
+            "errors": rows[name].number("ereq"),
         }
         for name, bind in places
         if name in rows

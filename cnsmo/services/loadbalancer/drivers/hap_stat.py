@@ -44,6 +44,11 @@ class Seen:
         """By which it is known."""
         return self.pool, self.name
 
+    @property
+    def well(self) -> bool:
+        """Whether it takes requests."""
+        return not (self.stopped or self.drained or self.down)
+
 
 @dataclasses.dataclass(frozen=True)
 class Workers:

@@ -20,10 +20,10 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,127}")
 _LABEL = re.compile(r"[A-Za-z0-9._/-]{1,400}")
 _TOKEN = re.compile(r"[A-Za-z0-9-]{1,64}")
-_COOKIE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_COOKIE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 _METHOD = re.compile(r"[A-Z]{1,16}")
-_PATH = re.compile(r"/[A-Za-z0-9._~!$&()*+,;=:@%/-]{0,1023}")
-_TARGET = re.compile(r"/[A-Za-z0-9._~!$&()*+,;=:@%/?-]{0,1023}")
+_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{0,1023}")
+_TARGET = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,2047}")
 _FILE = re.compile(r"(/[A-Za-z0-9._@+=,:-]{1,255})+")
 _DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 _SECRET = re.compile(r"[0-9a-f]{32,128}")
@@ -100,6 +100,14 @@ def host(value: object) -> str:
     return _matching(_HOST, "host", value).lower()
 
 
+def asked(value: object) -> tuple[str, str]:
+    """How the name that is asked for is compared (HAProxy's configuration manual, 7.1.3), and with
+    what: ``*.name`` is all below it."""
+    name = _text("host", value)
+    below = name.removeprefix("*.")
+    return ("str", host(name)) if below == name else ("end", f".{host(below)}")
+
+
 def pool(value: object) -> str:
     """A pool's name, which is its backend's."""
     return _matching(_NAME, "pool", value)
@@ -127,12 +135,12 @@ def method(value: object) -> str:
 
 def path(value: object) -> str:
     """The beginning of a path, quoted."""
-    return f"'{_matching(_PATH, 'path', value)}'"
+    return _quoted(_matching(_PATH, "path", value))
 
 
 def target(value: object) -> str:
     """A path with or without a query, quoted."""
-    return f"'{_matching(_TARGET, 'path', value)}'"
+    return _quoted(_matching(_TARGET, "path", value))
 
 
 def file(value: object) -> str:
@@ -161,12 +169,13 @@ def header(value: object) -> str:
 
 
 def value_of_header(value: object) -> str:
-    """A header's value, quoted, for where a log-format is expected: ``%`` begins a variable there.
+    """A header's value, quoted; ``%`` begins a variable where a log-format is expected."""
+    return _quoted(_matching(_VALUE, "header's value", value).replace("%", "%%"))
 
-    Within single quotes nothing else means anything (HAProxy's configuration manual, 2.2).
-    """
-    text = _matching(_VALUE, "header's value", value)
-    return "'" + text.replace("%", "%%").replace("'", "'\\''") + "'"
+
+def _quoted(text: str) -> str:
+    """Within single quotes nothing else means anything (HAProxy's configuration manual, 2.2)."""
+    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def _matching(pattern: re.Pattern[str], what: str, value: object) -> str:

@@ -14,12 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from oslo_log import log
+
 from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
 from cnsmo.services.base import Observation, System
 from cnsmo.services.kit.private_files import read_private, remove_tree, write_private
 from cnsmo.services.loadbalancer.desired import LoadBalancerDesired, Persistence
 from cnsmo.services.loadbalancer.driver import LoadBalancerDriver
 from cnsmo.services.loadbalancer.drivers import hap_report
+from cnsmo.services.loadbalancer.drivers.falls import Falls
 from cnsmo.services.loadbalancer.drivers.hap_account import account
 from cnsmo.services.loadbalancer.drivers.hap_certificates import Certificates, CertificateStore
 from cnsmo.services.loadbalancer.drivers.hap_front import sockets_of
@@ -30,6 +33,7 @@ from cnsmo.services.loadbalancer.drivers.hap_render import render
 from cnsmo.services.loadbalancer.drivers.vrrp import Vrrp
 from cnsmo.services.loadbalancer.features import Feature
 
+LOG = log.getLogger(__name__)
 OLDEST = (2, 6)
 """The first release whose servers can be added and deleted without being experimental."""
 AGAIN_SECONDS = 1.0
@@ -48,6 +52,7 @@ class HaproxyDriver(LoadBalancerDriver):
         self._instance = HapInstance(system, state_dir, label)
         self._store = CertificateStore(system, state_dir)
         self._vrrp = Vrrp(system, state_dir)
+        self._falls = Falls()
         self._account: tuple[str, str] | None = None
         self._checked = False
 
@@ -71,18 +76,22 @@ class HaproxyDriver(LoadBalancerDriver):
         with self._speaking():
             certificates = self._store.find(desired.tls)
             host = self._host(desired, certificates, make=True)
-            config = render(desired, host)
+            calmed = self._falls.decide(desired)
+            config = render(self._falls.calmed(desired), host)
             self._store.put(certificates)
             wanted = Wanted(config, sockets_of(desired, host), desired.drain)
             changes = self._instance.converge(wanted)
             self._store.clean(certificates)
+            if calmed:  # nothing that was found amiss was repaired
+                LOG.info("%s: %s", self.label, "; ".join(changes))
+                changes = []
             return changes + self._vrrp.converge(desired.vip, watches=bool(host.user))
 
     def observe(self, desired: LoadBalancerDesired) -> Observation:
         with self._speaking():
             certificates = self._store.find(desired.tls)
             host = self._host(desired, certificates, make=False)
-            config = render(desired, host)
+            config = render(self._falls.calmed(desired), host)
             vrrp = self._vrrp.observe(desired.vip, watches=bool(host.user))
             told = [*certificates.told(datetime.datetime.now(datetime.UTC)), *vrrp.problems]
             detail = {"certificates": certificates.detail, "vip": vrrp.holds}
@@ -95,11 +104,13 @@ class HaproxyDriver(LoadBalancerDriver):
             if not self._store.intact(certificates):
                 drift = (*drift, "copies of certificates were changed")
             report = self._instance.report(scene)
+            self._falls.count(hap_report.falls(config, report))
+            told += self._falls.told(desired)
             waits = report.leavers or vrrp.again or hap_report.unsettled(config, report)
             return Observation(
                 drift=drift,
                 problems=(*hap_report.problems(desired, config, report), *told),
-                again=AGAIN_SECONDS if waits else None,
+                again=AGAIN_SECONDS if waits or self._falls.due else None,
                 detail={**hap_report.detail(desired, config, report), **detail},
             )
 

@@ -11,13 +11,14 @@ from collections.abc import Collection, Mapping
 class Verdict:
     """Whether a server is well, by which result, since when (seconds of the epoch).
 
-    ``proven``: it was well at least once.
+    ``proven``: it was well at least once. ``falls``: how often it was found not to be any more.
     """
 
     up: bool
     why: str
     since: float
     proven: bool
+    falls: int = 0
 
 
 class Judge:
@@ -58,6 +59,7 @@ class Judge:
         if verdict is not None and count < (fall if verdict.up else rise if verdict.proven else 1):
             return False
         proven = well or (verdict is not None and verdict.proven)
-        self.verdicts[key] = Verdict(well, why, now, proven)
+        falls = (verdict.falls if verdict else 0) + (not well and proven)
+        self.verdicts[key] = Verdict(well, why, now, proven, falls)
         self._against.pop(key)
         return True

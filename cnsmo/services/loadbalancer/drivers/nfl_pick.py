@@ -32,6 +32,9 @@ def usable(
 ) -> tuple[Target, ...]:
     """The servers that new flows may go to; of each IP version the backups only without others.
 
+    Those who leave serve until somebody of those who shall is well: else all who are replaced at
+    once would be gone before the first check has passed.
+
     health: by key, whether it is well. before: keys of those that are in use; one of whom nothing
     is known yet stays so: a check that was declared just now takes nobody out.
     """
@@ -40,11 +43,14 @@ def usable(
         known = target.key in before
         return wanted.check.kind == "none" or health.get(target.key, known)
 
-    ready = [it for it in targets if it.weight and not it.drain and it.leaving is None and well(it)]
+    able = [it for it in targets if it.weight and not it.drain]
+    shall = [it for it in able if it.leaving is None]
     found: list[Target] = []
     for version in (4, 6):
-        mine = [it for it in ready if it.version == version]
-        found += [it for it in mine if not it.backup] or mine
+        mine = [it for it in able if it.version == version and well(it)]
+        here = [it for it in mine if it.leaving is None]
+        last = mine if shall else []
+        found += [it for it in here if not it.backup] or here or last
     return tuple(found)
 
 

@@ -7,7 +7,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from cnsmo.services.loadbalancer.desired import Pool
 from cnsmo.services.loadbalancer.drivers import nfl_table
+from cnsmo.services.loadbalancer.drivers.falls import Place
 from cnsmo.services.loadbalancer.drivers.nfl_change import Loaded
 from cnsmo.services.loadbalancer.drivers.nfl_health import Verdict
 from cnsmo.services.loadbalancer.drivers.nfl_render import place
@@ -124,6 +126,16 @@ def standing(
     if verdict is None:
         return "down", "not checked yet"
     return ("up" if verdict.up else "down"), verdict.why
+
+
+def falls(pool: Pool, verdicts: Mapping[str, Verdict]) -> dict[str, tuple[Place, int]]:
+    """How often each server was found not to be well any more."""
+    keys = {f"{it.address} {it.port}": it for it in pool.servers}
+    return {
+        key: ((pool.name, it.address, it.port), verdicts[key].falls)
+        for key, it in keys.items()
+        if key in verdicts
+    }
 
 
 def problems(wanted: Wanted, loaded: Loaded, verdicts: Mapping[str, Verdict]) -> list[str]:

@@ -34,6 +34,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
+from oslo_log import log
+
 from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
 from cnsmo.services.base import Observation, System
 from cnsmo.services.kit.forwarding import Forwarding
@@ -41,6 +43,7 @@ from cnsmo.services.kit.private_files import ensure_directory, remove_tree
 from cnsmo.services.loadbalancer.desired import LoadBalancerDesired
 from cnsmo.services.loadbalancer.driver import LoadBalancerDriver
 from cnsmo.services.loadbalancer.drivers import nfl_report
+from cnsmo.services.loadbalancer.drivers.falls import Falls
 from cnsmo.services.loadbalancer.drivers.nfl_change import Change, Loaded, plan
 from cnsmo.services.loadbalancer.drivers.nfl_detail import Figures
 from cnsmo.services.loadbalancer.drivers.nfl_files import Files
@@ -52,6 +55,7 @@ from cnsmo.services.loadbalancer.drivers.nfl_wanted import Inspection, Target, W
 from cnsmo.services.loadbalancer.drivers.nfl_ways import Ways, find_ways
 from cnsmo.services.loadbalancer.features import Feature
 
+LOG = log.getLogger(__name__)
 SECONDS = 30.0
 """A thousand servers take less than one; a machine may be busy."""
 LOCK_SECONDS = 30.0
@@ -86,6 +90,7 @@ class NftablesDriver(LoadBalancerDriver):
         self._files = Files(state_dir)
         self._forwarding = Forwarding(system, state_dir)
         self._figures = Figures()
+        self._falls = Falls()
 
     @property
     def _keeper(self) -> Keeper:
@@ -107,7 +112,11 @@ class NftablesDriver(LoadBalancerDriver):
         with self._speaking():
             ensure_directory(self.state_dir)
             with self._locked():
-                changes = self._converge(desired)
+                calmed = self._falls.decide(desired)
+                changes = self._converge(self._falls.calmed(desired))
+            if calmed:  # nothing that was found amiss was repaired
+                LOG.info("%s: %s", self.label, "; ".join(changes))
+                changes = []
             return changes + self._keeper.ensure()
 
     def observe(self, desired: LoadBalancerDesired) -> Observation:
@@ -118,16 +127,19 @@ class NftablesDriver(LoadBalancerDriver):
                 earlier, loaded = self._files.wanted(), self._files.loaded()
                 verdicts, listed = self._files.health(), self._list()
             now = time.time()
-            wanted = render(self.unit, self.label, desired, earlier, now)
+            wanted = render(self.unit, self.label, self._falls.calmed(desired), earlier, now)
+            self._falls.count(nfl_report.falls(desired.pools[0], verdicts))
             ways = find_ways(self.system, wanted)
             drift = nfl_report.changes(earlier, wanted) + nfl_report.drift(listed, loaded)
             drift += self._keeper.drift
             drift += self._forwarding.drift(ways.interfaces, ways.versions)
             name = desired.pools[0].name
+            problems = nfl_report.problems(wanted, loaded, verdicts)
+            waits = self._falls.due or nfl_report.waiting(wanted, wanted.targets, verdicts)
             return Observation(
                 drift=tuple(drift),
-                problems=tuple(nfl_report.problems(wanted, loaded, verdicts)),
-                again=_again(wanted, nfl_report.waiting(wanted, wanted.targets, verdicts), now),
+                problems=(*problems, *self._falls.told(desired)),
+                again=_again(wanted, waits, now),
                 detail=self._figures.detail(
                     name, wanted, verdicts, listed, self._flows(wanted), time.monotonic(), now
                 ),

@@ -3,7 +3,8 @@
 
 VRRP version 3 (RFC 9568) between the carriers' own addresses. It has no passwords: packets of
 others than the peers are not listened to, and who can forge a peer's address in the carriers'
-network could take the VIP by ARP as well.
+network could take the VIP by ARP as well. A carrier that is alone for the time being has no peers
+to tell from others, and speaks by multicast where the VIP is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from cnsmo.model.errors import DriverError
 from cnsmo.model.names import IPAddress, IPInterface
 from cnsmo.services.loadbalancer.desired import Vip
 from cnsmo.services.loadbalancer.drivers import hap_text as text
@@ -41,10 +41,9 @@ def render_vip(vip: Vip, place: Place, pid_file: str, watches: bool) -> str:
 
     :raises DriverError: when a value cannot be rendered.
     """
-    if not vip.peers:
-        raise DriverError("a VIP needs carriers that take over from each other")
     source, address = text.address(vip.source), interface_of(vip)
-    device = text.device(place.device)
+    device, speaker = text.device(place.device), text.device(place.speaker)
+    speaker = speaker if vip.peers else device  # a VPN's need not know multicast
     peers = [text.address(it) for it in vip.peers]
     if any(it.version != source.version for it in peers) or source in peers:
         raise text.wrong("VIP's peers", vip.peers)
@@ -60,13 +59,12 @@ def render_vip(vip: Vip, place: Place, pid_file: str, watches: bool) -> str:
         *(_watch(pid_file) if watches else []),
         f"vrrp_instance {INSTANCE} {{",
         "  state BACKUP",
-        f"  interface {text.device(place.speaker)}",
+        f"  interface {speaker}",
         f"  virtual_router_id {text.number('virtual router', vip.router, 1, 255)}",
         f"  priority {text.number('priority', vip.priority, 1, 254)}",
         f"  advert_int {ADVERTS}",
-        f"  unicast_src_ip {source}",
-        *_block("unicast_peer", map(str, peers)),
-        *(_block("track_interface", [device]) if device != place.speaker else []),
+        *_among(source, peers),
+        *(_block("track_interface", [device]) if device != speaker else []),
         *(_block("track_script", [INSTANCE]) if watches else []),
     ]
     places = [f"{address} dev {device}"]
@@ -75,6 +73,13 @@ def render_vip(vip: Vip, place: Place, pid_file: str, watches: bool) -> str:
     else:
         lines += _block("virtual_ipaddress_excluded", places)
     return "".join(f"{line}\n" for line in [*lines, "}"])
+
+
+def _among(source: IPAddress, peers: Sequence[IPAddress]) -> list[str]:
+    """To whom it speaks; keepalived takes no empty list."""
+    if not peers:
+        return []
+    return [f"  unicast_src_ip {source}", *_block("unicast_peer", map(str, peers))]
 
 
 def _watch(pid_file: str) -> list[str]:

@@ -93,6 +93,16 @@ def test_weights_are_a_hosts_own_then_its_groups_and_operators_have_the_last_wor
     ]
 
 
+@pytest.mark.parametrize(
+    ("backup", "which"),
+    [("web2", ["web2"]), (["web", "db1"], ["web1", "web2", "web3"]),
+     ("all", ["web1", "web2", "web3"]), ("edge", []), ([], [])],
+)  # fmt: skip
+def test_backups_are_hosts_or_groups(backup: Any, which: list[str]) -> None:
+    servers = pool(deployment(balancer(**pools(backup=backup)))).servers
+    assert [server.name for server in servers if server.backup] == which
+
+
 def test_what_is_said_of_one_balancer_is_not_said_of_another() -> None:
     rows = deployment(
         balancer("www"), balancer("www2", listen=81), adjusted("web1", "www2", drain=True)
@@ -156,6 +166,12 @@ def test_without_such_a_vpn_they_talk_on_the_vips_own_network() -> None:
     assert made is not None
     assert (made.source, made.peers) == ("10.1.0.12", ("10.1.0.11",))
     assert [found.network for found in BALANCER.listens(view(rows), "edge2")] == [""]
+
+
+def test_a_carrier_that_is_alone_for_the_time_being_holds_the_vip() -> None:
+    made = compiled(deployment(balancer(on="db", vip="10.2.0.100/24")), "db1")
+    assert made.vip is not None
+    assert (made.vip.peers, made.vip.priority, made.problems) == ((), 250, ())
 
 
 def test_a_carrier_elsewhere_cannot_hold_the_vip_and_says_so() -> None:

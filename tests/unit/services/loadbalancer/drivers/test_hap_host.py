@@ -2,6 +2,7 @@
 """What is looked up on the host: free ports, and as whom HAProxy can run."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from cnsmo.model.errors import DriverError, DriverUnavailable
 from cnsmo.services.base import Completed
 from cnsmo.services.loadbalancer.drivers.hap_account import account
 from cnsmo.services.loadbalancer.drivers.hap_ports import require_free
+from cnsmo.services.loadbalancer.drivers.haproxy import HaproxyDriver
 
 LISTENING = """\
 LISTEN 0 511 0.0.0.0:80 0.0.0.0:* users:(("nginx",pid=12,fd=6),("nginx",pid=11,fd=6))
@@ -25,6 +27,10 @@ class Told:
 
     def __init__(self, answers: Mapping[str, tuple[int, str]]) -> None:
         self._answers = answers
+
+    def has(self, program: str) -> bool:
+        """Whether it was told what that program says."""
+        return any(known.split()[0] == program for known in self._answers)
 
     def run(
         self,
@@ -88,3 +94,33 @@ def test_as_whom_it_runs(users: str, groups: str, found: tuple[str, str]) -> Non
 def test_without_such_a_user_the_package_is_named() -> None:
     with pytest.raises(DriverUnavailable, match="install the package haproxy"):
         account(Told({"id -u": (1, "")}))  # type: ignore[arg-type]
+
+
+PROGRAMS = {"haproxy -v": (0, "HAProxy version 2.6.12-1 2023/12/16"), "ss": (0, ""),
+            "pgrep": (0, ""), "id -u": (0, "0"), "id -g": (0, "0"),
+            "cat /proc/self/uid_map": (0, ROOT), "cat /proc/self/gid_map": (0, ROOT)}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ({"haproxy -v": None}, "haproxy is missing: install the package haproxy"),
+        ({"ss": None}, "ss is missing: install the package iproute2"),
+        ({"pgrep": None}, "pgrep is missing: install the package procps"),
+        ({"haproxy -v": (0, "HA-Proxy version 2.2.9-2")}, "HA-Proxy version 2.2 is too old"),
+        ({"haproxy -v": (0, "nginx")}, "haproxy is too old: install the package haproxy in"),
+        ({"haproxy -v": (0, "HAProxy version 3.0.1")}, ""),
+        ({}, ""),
+    ],
+)
+def test_what_is_missing_or_too_old_is_named(
+    tmp_path: Path, answers: dict[str, tuple[int, str] | None], said: str
+) -> None:
+    told = {name: it for name, it in {**PROGRAMS, **answers}.items() if it is not None}
+    driver = HaproxyDriver(Told(told), "www", "shop/edge1/www", tmp_path)  # type: ignore[arg-type]
+    if not said:
+        driver.check()
+        return
+    with pytest.raises(DriverUnavailable) as caught:
+        driver.check()
+    assert str(caught.value).startswith(said)

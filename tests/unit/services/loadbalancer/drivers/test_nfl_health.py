@@ -42,7 +42,7 @@ def test_a_change_is_told_and_so_is_another_reason():
     assert judge.verdicts["a"] == Verdict(True, "HTTP 200", 5.0, True)
     assert not judge.hear("a", False, "refused", (RISE, FALL), 9.0)
     assert judge.hear("a", False, "refused", (RISE, FALL), 10.0)
-    assert judge.verdicts["a"] == Verdict(False, "refused", 10.0, True)
+    assert judge.verdicts["a"] == Verdict(False, "refused", 10.0, True, falls=1)
     assert judge.hear("a", False, "no answer", (RISE, FALL), 11.0)
 
 
@@ -58,3 +58,13 @@ def test_who_is_in_use_is_taken_for_well_and_who_left_is_forgotten():
     assert not judge.keep({"a", "c", "d"}, (), 9.0)
     assert judge.verdicts["a"].since == 5.0
     assert heard(judge, "---", "c") == "++-"
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "results", "falls"),
+    [({}, "---", 0), ({}, "-+---", 1), (WELL, "---++---++", 2), (WELL, "--+--+", 0)],
+)
+def test_falls_are_counted_of_who_was_well(verdicts, results, falls):
+    judge = Judge(verdicts)
+    heard(judge, results)
+    assert judge.verdicts["a"].falls == falls

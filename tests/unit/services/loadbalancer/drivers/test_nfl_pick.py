@@ -147,6 +147,17 @@ def test_of_whom_nothing_is_known_stays_as_he_was():
     assert usable(unchecked, [it], {it.key: False}, ()) == (it,)
 
 
+def test_who_leaves_serves_until_another_is_well():
+    leaver, newcomer = target(1, leaving=1e9), target(2)
+    before = (leaver.key,)
+    assert usable(wanted(), [newcomer, leaver], {}, before) == (leaver,)
+    assert usable(wanted(), [newcomer, leaver], {newcomer.key: True}, before) == (newcomer,)
+    assert usable(wanted(), [newcomer, leaver], {leaver.key: False}, before) == ()
+    drained = target(2, drain=True)
+    assert usable(wanted(), [drained, leaver], {}, before) == ()
+    assert usable(wanted(), [leaver], {}, before) == ()
+
+
 def test_backups_serve_where_no_other_of_their_ip_version_can():
     four, backup = target(1), target(2, backup=True)
     six = wanted(server(9, address="fd66::9", backup=True)).targets[0]

@@ -46,6 +46,13 @@ def test_a_carrier_speaks_to_its_peers_alone_and_looks_after_its_haproxy() -> No
     assert "script " not in text_of(watches=False)
 
 
+def test_one_that_is_alone_speaks_where_the_vip_is() -> None:
+    found = text_of(dataclasses.replace(VIP, peers=()), Place("eth0", "cn-backbone"))
+    assert "unicast" not in found.replace("vrrp_check_unicast_src", "")
+    assert "  interface eth0\n" in found
+    assert "track_interface" not in found
+
+
 def test_it_may_speak_by_another_interface_than_the_vips() -> None:
     found = text_of(dataclasses.replace(VIP, source="10.66.0.1", peers=("10.66.0.2",)),
                     Place("eth0", "cn-backbone"))  # fmt: skip
@@ -78,7 +85,8 @@ def test_no_value_can_add_a_line_or_a_word(field: str, value: Any, several: Any)
         return
     lines = found.replace(SCRIPT, "").splitlines()
     assert all(not line or LINE.fullmatch(line) for line in lines)
-    assert len(lines) - len(vip.peers) == len(text_of().splitlines()) - len(VIP.peers)
+    block = 3 if vip.peers else 0  # who it is, and the brackets around the others
+    assert len(lines) - len(vip.peers) - block == len(text_of().splitlines()) - len(VIP.peers) - 3
 
 
 @given(st.text(), st.text())
@@ -119,7 +127,7 @@ def test_where_the_vip_belongs(links: list[dict[str, Any]], found: Place | str) 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"peers": ()}, {"peers": ("10.0.0.5",)}, {"peers": ("fd00::6",)}, {"router": 0},
+        {"peers": ("10.0.0.5",)}, {"peers": ("fd00::6",)}, {"router": 0},
         {"router": 256}, {"priority": 255}, {"priority": 0}, {"address": "10.0.0.100"},
         {"address": "10.0.0.100/33"}, {"address": "10.0.0.100/24 dev lo"}, {"source": "lo"},
     ],
