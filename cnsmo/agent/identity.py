@@ -188,8 +188,9 @@ class StateDir:
             return
         for name in ("identity.json", "join.nonce", KEY, CERTIFICATE, AUTHORITIES):
             (self.path / name).unlink(missing_ok=True)
-        for path in self.path.glob("replica-*"):
-            path.unlink(missing_ok=True)
+        for pattern in ("replica-*", "standing-*"):
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
 
     def _write(self, name: str, text: str) -> None:
         """Write a file that all of the host's processes share."""

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from cnsmo.agent import standing
-from cnsmo.agent.identity import EVERY_SERVICE, StateDir
+from cnsmo.agent.identity import AUTHORITIES, CERTIFICATE, EVERY_SERVICE, KEY, StateDir
 from cnsmo.boot.machine import CONF_DIR, Machine, say
 from cnsmo.boot.parameters import AgentParameters
 from cnsmo.conf import STATE_DIR
@@ -46,6 +46,12 @@ def boot(given: AgentParameters, machine: Machine) -> str:
                 "services": ",".join(services),
             },
             "host": {name: value for name, value in _host(given).items() if value},
+            # Whom the broker shall believe, and who it is to be believed as: what joining gave.
+            "oslo_messaging_rabbit": {
+                "ssl_ca_file": str(AGENT_DIR / AUTHORITIES),
+                "ssl_cert_file": str(AGENT_DIR / CERTIFICATE),
+                "ssl_key_file": str(AGENT_DIR / KEY),
+            },
         }
     )
     machine.write(CONF_DIR / "join.token", given.token)

@@ -34,6 +34,9 @@ ssl_options.fail_if_no_peer_cert = true
 ssl_options.versions.1 = tlsv1.3
 ssl_options.versions.2 = tlsv1.2
 ssl_cert_login_from = common_name
+loopback_users.cnsmo = true
+loopback_users.cnsmo-answer = true
+loopback_users.cnsmo-hint = true
 auth_mechanisms.1 = PLAIN
 auth_mechanisms.2 = AMQPLAIN
 auth_mechanisms.3 = EXTERNAL
@@ -64,6 +67,7 @@ def prepare(address: str, machine: Machine) -> dict[str, dict[str, str]]:
             "url": f"rabbit://cnsmo:{password}@127.0.0.1:5672/{VHOST}",
             "broker": "rabbitmq",
             "agents_url": f"rabbit://{place}:5671/{AGENTS}?ssl=true",
+            "cores_url": f"rabbit://127.0.0.1:5672/{AGENTS}",
             "agents_login": "certificate",
             "key_file": str(CORE_DIR / "broker.key"),
             "management_url": "http://127.0.0.1:15672",

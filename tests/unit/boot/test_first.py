@@ -36,7 +36,7 @@ class Server:
                 self.end_headers()
                 self.wfile.write(text)
 
-            do_GET = do_POST = do_PUT = _do
+            do_GET = do_POST = do_PUT = _do  # noqa: N815  # as the library asks
 
             def log_message(self, *_args: Any) -> None:
                 """Nothing."""
@@ -64,6 +64,8 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
 
     def run(given: list[str], **_how: Any) -> SimpleNamespace:
         words.append(list(given))
+        if "venv" in given:
+            Path(given[-1]).mkdir()
         failed = given[0] == "modprobe"
         return SimpleNamespace(returncode=int(failed), stdout="")
 
@@ -88,10 +90,8 @@ def shown(words: list[list[str]], program: str) -> list[list[str]]:
 def test_it_needs_nothing_but_a_python_of_39() -> None:
     text = Path(first.__file__).read_text()
     ast.parse(text, feature_version=(3, 9))
-    imported = {
-        node.module or "" for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)
-    }
-    assert not [name for name in imported if name.startswith("cnsmo")]
+    assert "import cnsmo" not in text
+    assert "from cnsmo" not in text
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,8 @@ def test_it_needs_nothing_but_a_python_of_39() -> None:
         ("vpn/openvpn", {"iproute2", "openvpn"}),
         ("firewall", {"iproute2", "nftables", "conntrack"}),
         ("loadbalancer", {"iproute2", "haproxy"}),
-        ("loadbalancer/nftables,loadbalancer/vip", {"iproute2", "nftables", "conntrack", "keepalived"}),
+        ("loadbalancer/nftables", {"iproute2", "nftables", "conntrack"}),
+        ("loadbalancer,loadbalancer/vip", {"iproute2", "haproxy", "keepalived"}),
         ("other", {"iproute2"}),
     ],
 )  # fmt: skip
