@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from cnsmo.agent import standing
 from cnsmo.agent.identity import AUTHORITIES, CERTIFICATE, EVERY_SERVICE, KEY, StateDir
@@ -31,7 +32,7 @@ FINAL = {kind.code for kind in (Conflict, Denied, InvalidRequest, Removed, Untru
 """Errors that no waiting mends."""
 
 
-def boot(given: AgentParameters, machine: Machine) -> str:
+def boot(given: AgentParameters, machine: Machine) -> dict[str, Any]:
     """Configure the agents and start them; return when they are ready.
 
     :return: what is to be told to who waits: nothing.
@@ -65,7 +66,7 @@ def boot(given: AgentParameters, machine: Machine) -> str:
     machine.enable(*units)
     say(f"waiting until {', '.join(services)} are ready")
     wait_ready(told, machine, float(given.wait))
-    return ""
+    return {}
 
 
 def _host(given: AgentParameters) -> dict[str, str]:

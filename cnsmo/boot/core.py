@@ -6,6 +6,8 @@ from __future__ import annotations
 import datetime
 import json
 import time
+from pathlib import Path
+from typing import Any
 
 from cnsmo.boot import broker, volume
 from cnsmo.boot.machine import Machine, say
@@ -18,16 +20,17 @@ from cnsmo.trust import authority
 UNIT = "cnsmo-core.service"
 ACCOUNT = "cnsmo"
 CORE_DIR = STATE_DIR / "core"
+DOCUMENT = Path("/etc/cnsmo/document.yaml")
 CA_DIR = CORE_DIR / "ca"
 JOIN_PORT = next(option.default for option in OPTS if option.name == "port")
 LOOK = 1.0
 """Seconds between two questions whether the core answers."""
 
 
-def boot(given: CoreParameters, machine: Machine) -> str:
+def boot(given: CoreParameters, machine: Machine) -> dict[str, Any]:
     """Make this VM a core; return when it answers.
 
-    :return: for who waits, as JSON: where to join, the authority's fingerprint, tokens by group.
+    :return: for who waits: where to join, the authority's fingerprint, tokens by group.
     :raises CnsmoError: with the reason, when it cannot be.
     """
     if given.volume:
@@ -42,7 +45,9 @@ def boot(given: CoreParameters, machine: Machine) -> str:
     machine.enable(UNIT, broker.RENEWAL)
     _await_core(machine, float(given.wait))
     url = f"https://{f'[{address}]' if ':' in address else address}:{JOIN_PORT}"
-    return json.dumps({"core": url, "ca": fingerprint, **_tokens(given, machine)})
+    tokens = _tokens(given, machine)
+    _apply(machine)
+    return {"core": url, "ca": fingerprint, "tokens": tokens}
 
 
 def _authority(machine: Machine) -> str:
@@ -94,6 +99,15 @@ def _await_core(machine: Machine, patience: float) -> None:
         else:
             return
         time.sleep(LOOK)
+
+
+def _apply(machine: Machine) -> None:
+    """Apply the document that came with the user-data, if one did."""
+    document = machine.path(DOCUMENT)
+    if document.exists():
+        machine.own(DOCUMENT, ACCOUNT)
+        say(f"applying {DOCUMENT}")
+        _manage(machine, "apply", str(DOCUMENT))
 
 
 def _tokens(given: CoreParameters, machine: Machine) -> dict[str, str]:

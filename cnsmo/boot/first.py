@@ -84,7 +84,7 @@ def main() -> int:
         told = {"reason": f"unforeseen {type(exc).__name__}: {exc}"}
     failure = told.get("reason", "")
     try:
-        signal(given, failure, told.get("data", ""))
+        signal(given, failure, told.get("data", {}))
     except Failed as exc:
         failure = failure or str(exc)
     say(f"failed: {failure}" if failure else "done")
@@ -283,7 +283,7 @@ def go_on() -> dict[str, Any]:
     return told
 
 
-def signal(given: dict[str, Any], failure: str, data: str) -> None:
+def signal(given: dict[str, Any], failure: str, data: Any) -> None:
     """Tell who waits: a wait condition of Heat, or any server that takes a POST of JSON."""
     if not given.get("signal") or not (fits(given, "signal") and fits(given, "signal_token")):
         return
@@ -294,6 +294,7 @@ def signal(given: dict[str, Any], failure: str, data: str) -> None:
         headers["X-Auth-Token"] = given["signal_token"]
     elif "/waitcondition/" in given["signal"]:
         names, method = ("Status", "Reason", "Data", "UniqueId"), "PUT"
+        data = json.dumps(data)  # it takes a text only
     values = (status, f"{host}: {reason}", data, host)
     body = json.dumps(dict(zip(names, values))).encode()  # noqa: B905  # Python 3.9
     request = urllib.request.Request(given["signal"], body, headers, method=method)

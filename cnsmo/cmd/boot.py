@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -39,14 +40,14 @@ def main() -> int:
     if asked.renew:
         return program.run("cnsmo-boot", lambda: broker.renew(machine))
     try:
-        told = {"data": _boot(Path(first.PARAMETERS), machine)}
+        told: dict[str, Any] = {"data": _boot(Path(first.PARAMETERS), machine)}
     except (CnsmoError, OSError) as exc:
         told = {"reason": str(exc)}
     print(json.dumps(told))
     return 1 if "reason" in told else 0
 
 
-def _boot(path: Path, machine: Machine) -> str:
+def _boot(path: Path, machine: Machine) -> dict[str, Any]:
     given = parameters(path.read_text())
     if isinstance(given, AgentParameters):
         return agent.boot(given, machine)

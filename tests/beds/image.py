@@ -14,7 +14,7 @@ CACHE = "CNSMO_BARE_CACHE"
 """A directory that keeps what was made, for the next run; as tools/prove-bare.sh has it."""
 PACKAGES = [
     *("systemd-sysv", "systemd-resolved", "dbus", "udev", "kmod", "procps", "iproute2"),
-    *("cloud-init", "python3-pip", "ca-certificates", "iputils-ping", "curl"),
+    *("cloud-init", "isc-dhcp-client", "python3-pip", "ca-certificates", "iputils-ping"),
     *("wireguard-tools", "wireguard-go", "nftables", "conntrack", "haproxy", "rabbitmq-server"),
 ]
 """What an image for CNSMO has, but for CNSMO: a test has no route to a package archive."""

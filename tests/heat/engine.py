@@ -48,6 +48,11 @@ def start() -> None:
     messaging.setup("fake://", optional=True)
     utils.setup_dummy_db()
     resources.initialise()
+    found = {"side_effect": lambda _self, name: name, "autospec": True}
+    image = {"return_value": mock.Mock(status="active", min_ram=0, min_disk=0, size=0)}
+    flavor = {"return_value": mock.Mock(ram=1024, disk=10)}
+    most = {"maxServerMeta": 128, "maxPersonality": 5, "maxPersonalitySize": 10240}
+    limits = {"return_value": most}
     with contextlib.ExitStack() as assumed:
         for module, names in CONSTRAINTS.items():
             for name in names:
@@ -58,8 +63,18 @@ def start() -> None:
              {"return_value": fake_keystoneclient.FakeKeystoneClient()}),
             ("heat.engine.resource.Resource.is_service_available", {"return_value": (True, None)}),
             (f"{CLIENTS}.neutron.NeutronClientPlugin.has_extension", {"return_value": True}),
+            (f"{CLIENTS}.neutron.NeutronClientPlugin.find_resourceid_by_name_or_id",
+             {"side_effect": lambda _self, _resource, name, **_how: name, "autospec": True}),
+            (f"{CLIENTS}.glance.GlanceClientPlugin.find_image_by_name_or_id", found),
+            (f"{CLIENTS}.glance.GlanceClientPlugin.get_image", image),
+            (f"{CLIENTS}.nova.NovaClientPlugin.find_flavor_by_name_or_id", found),
+            (f"{CLIENTS}.nova.NovaClientPlugin.get_flavor", flavor),
+            (f"{CLIENTS}.nova.NovaClientPlugin.is_version_supported", {"return_value": True}),
+            (f"{CLIENTS}.nova.NovaClientPlugin.absolute_limits", limits),
         ):  # fmt: skip
             assumed.enter_context(mock.patch(where, **how))
+        elsewhere = resources.global_env().get_class("OS::Heat::Stack")
+        assumed.enter_context(mock.patch.object(elsewhere, "heat"))
         assumed.enter_context(mock.patch.object(policy.ResourceEnforcer, "enforce"))
         assumed.pop_all()  # they stay
 

@@ -9,6 +9,7 @@ import engine
 import pytest
 import yaml
 from heat.common import exception
+from heat.engine.hot.functions import ReplaceJson, Yaql
 from yamllint import linter
 from yamllint.config import YamlLintConfig
 
@@ -65,9 +66,7 @@ def combinations() -> list[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(("name", "parameters"), combinations())
-def test_heat_takes_every_template_with_every_option(
-    name: str, parameters: dict[str, Any]
-) -> None:
+def test_heat_takes_every_template_with_every_option(name: str, parameters: dict[str, Any]) -> None:
     engine.load(name, parameters).validate()
 
 
@@ -142,8 +141,8 @@ def test_every_metadatum_is_a_parameter_of_the_user_data(name: str, server: dict
 
 def resolved(name: str, parameters: dict[str, Any], resource: str) -> dict[str, Any]:
     """The properties of a resource, as Heat would hand them to the cloud."""
-    found = engine.load(name, {**PARAMETERS[name], **parameters})[resource]
-    return dict(found.properties)
+    stack = engine.load(name, {**PARAMETERS[name], **parameters})
+    return dict(stack[resource].properties)
 
 
 def test_the_user_data_is_the_file_itself() -> None:
@@ -154,26 +153,36 @@ def test_the_user_data_is_the_file_itself() -> None:
 
 def test_nothing_in_a_document_ends_the_file_that_it_is_written_to() -> None:
     nasty = {"deployment": "main", "x": 'a"}\n- {path: /etc/shadow}\n#cloud-config\n$config'}
-    stack = engine.load("core.yaml", {**PARAMETERS["core.yaml"], "document": nasty})
-    text = stack["document_text"].properties["value"]
-    with_text = {"document_text": text}
-    value = type(stack["document_text"]).get_attribute
-    assert value
-    stack["document_text"].properties.data["value"] = text
-    part = render_part(stack, with_text)
-    config = yaml.safe_load(part)
+    text = resolved("core.yaml", {"document": nasty}, "document_text")["value"]
+    assert json.loads(text) == nasty
+    template = text_of("core.yaml")["resources"]["document_part"]["properties"]["config"]
+    replace = template["str_replace"]
+    replace["params"]["$config"]["write_files"][0]["content"] = text
+    made = ReplaceJson(None, "str_replace", replace).result()
+    config = yaml.safe_load(made)
     assert json.loads(config["write_files"][0]["content"]) == nasty
+    assert list(config) == ["merge_how", "write_files"]
 
 
-def render_part(stack: Any, values: dict[str, str]) -> str:
-    """The part with the document, as if the resource before it was made."""
-    from unittest import mock
+def test_a_signal_that_is_too_long_for_one_metadatum_is_cut_into_several() -> None:
+    texts = text_of("lib/host.yaml")["resources"]["server"]["properties"]["metadata"]
+    url = "".join(chr(97 + number % 26) for number in range(900))
+    parts = []
+    for name in ("cnsmo_signal", "cnsmo_signal_1", "cnsmo_signal_2", "cnsmo_signal_3"):
+        expression = texts[name]["yaql"]["expression"]
+        parts.append(Yaql(None, "yaql", {"expression": expression, "data": {"text": url}}).result())
+    assert "".join(parts) == url
+    assert all(len(part) <= 255 for part in parts)
+    expression = texts["cnsmo_signal_3"]["yaql"]["expression"]
+    short = Yaql(None, "yaql", {"expression": expression, "data": {"text": "short"}}).result()
+    assert short == ""
 
-    with mock.patch.object(
-        type(stack["document_text"]), "FnGetAtt", lambda self, *_path: values[self.name]
-    ):
-        definition = stack.t.resource_definitions(stack)["document_part"]
-        return str(definition.properties(stack["document_part"].properties_schema)["config"])
+
+def test_the_other_region_gets_parameters_that_its_template_has() -> None:
+    there = text_of("examples/two_regions.yaml")["resources"]["there"]["properties"]
+    known = text_of("examples/attach.yaml")["parameters"]
+    needed = {name for name, parameter in known.items() if "default" not in parameter}
+    assert needed <= set(there["parameters"]) <= set(known)
 
 
 def test_templates_are_clean_yaml() -> None:
