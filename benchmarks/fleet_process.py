@@ -27,6 +27,8 @@ from cnsmo.lab.lab import Lab
 from cnsmo.model.host import HostFacts
 from cnsmo.services import registry
 
+END_SECONDS = 60.0
+
 
 class Fleet:
     """The agents."""
@@ -36,6 +38,7 @@ class Fleet:
         self._directory = directory
         self._meter = Meter()
         self._agents: list[AgentProcess] = []
+        self._threads: dict[str, threading.Thread] = {}
 
     def answer(self, question: dict[str, Any]) -> Any:
         """``start``: hosts whose agents shall start, with their tokens.
@@ -43,10 +46,20 @@ class Fleet:
         :return: what it has cost so far; ``applied``: the revision that every agent has in force.
         """
         for host, token in question.get("start", {}).items():
+            self._until_ended(host)
             agent = AgentProcess(conf.CONF, self._settings(host, token))
-            threading.Thread(target=agent.run, name=host, daemon=True).start()
+            self._threads[host] = threading.Thread(target=agent.run, name=host, daemon=True)
+            self._threads[host].start()
             self._agents.append(agent)
         return {**self._meter.read(), "applied": min(map(_applied, self._agents), default=0)}
+
+    def _until_ended(self, host: str) -> None:
+        """Let an earlier agent of the host, which was removed, end first: the directory is its."""
+        earlier = self._threads.get(host)
+        if earlier is not None:
+            earlier.join(END_SECONDS)
+            if earlier.is_alive():
+                raise TimeoutError(f"the earlier agent of {host} does not end")
 
     def _settings(self, host: str, token: str) -> Settings:
         if self._lab is not None:

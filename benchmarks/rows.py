@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of a deployment with a firewall, as a core would hand them to an agent; no core is needed.
+"""Rows of a deployment with services, as a core would hand them to an agent; no core is needed.
 
 Host 0 is the one that has the agent.
 """
@@ -14,9 +14,12 @@ from cnsmo.model.host import HostFacts
 from cnsmo.model.lifecycle import State
 from cnsmo.model.resource import AGENT, CORE, HOST, OPERATOR, Row, joined
 from cnsmo.services.firewall.spec import FirewallSpec
+from cnsmo.services.loadbalancer.spec import LoadBalancerSpec
 
 DEPLOYMENT = "bench"
 GROUP = "member"
+CARRIERS = "carrier"
+"""The group of host 0 where it is not one of the others, too."""
 SERVICES = ("vpn", "firewall")
 NETWORK = ipaddress.ip_network("10.0.0.0/8")
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -37,9 +40,9 @@ def facts(number: int, at: str = "") -> HostFacts:
     return HostFacts(private=(f"{at or address(number)}/{NETWORK.prefixlen}",))
 
 
-def host(number: int, revision: int, at: str = "") -> Row:
+def host(number: int, revision: int, at: str = "", group: str = GROUP) -> Row:
     """A host, one of the group."""
-    body = {**facts(number, at).model_dump(mode="json"), "id": f"id-{number}", "groups": [GROUP]}
+    body = {**facts(number, at).model_dump(mode="json"), "id": f"id-{number}", "groups": [group]}
     return _row(HOST, host_name(number), body, revision, CORE)
 
 
@@ -54,6 +57,12 @@ def policy(spec: dict[str, Any], revision: int) -> Row:
     """A firewall as the core stores it."""
     body = FirewallSpec.model_validate(spec).model_dump(mode="json")
     return _row("firewall", "perimeter", body, revision, OPERATOR)
+
+
+def balancer(name: str, spec: dict[str, Any], revision: int) -> Row:
+    """A load balancer as the core stores it."""
+    body = LoadBalancerSpec.model_validate(spec).model_dump(mode="json")
+    return _row("loadbalancer", name, body, revision, OPERATOR)
 
 
 def _row(kind: str, name: str, body: dict[str, Any], revision: int, owner: str) -> Row:

@@ -30,6 +30,12 @@ class Scale:
     firewall_pairs: int = 30
     enforce_hosts: tuple[int, ...] = (5, 50)
     enforce_rounds: int = 20
+    wrk_seconds: int = 2
+    balancer_pairs: int = 15
+    pool_servers: int = 1000
+    pool_rounds: int = 30
+    carried_hosts: int = 20
+    carried_rounds: int = 20
 
 
 FULL = Scale()
@@ -54,4 +60,10 @@ SMOKE = Scale(
     firewall_pairs=1,
     enforce_hosts=(2, 3),
     enforce_rounds=2,
+    wrk_seconds=1,
+    balancer_pairs=1,
+    pool_servers=20,
+    pool_rounds=2,
+    carried_hosts=3,
+    carried_rounds=1,
 )

@@ -18,7 +18,7 @@ from cnsmo.bus import transport
 from cnsmo.state import schema
 from cnsmo.state.engine import engine_for
 from tests.beds.ports import PortLease
-from tests.joining import Door, open_door
+from tests.joining import Door, make_authority, open_door
 
 assert cnsmo.cmd
 
@@ -77,16 +77,23 @@ def conf(sqlite_url: str, tmp_path: Path) -> Iterator[cfg.ConfigOpts]:
     transport.close()
     made.reset()
     made.clear_override("connection", "database")
-    for group in ("core", "agent", "host", "bus", "join"):
+    for group in ("core", "agent", "host", "metrics", "bus", "join"):
         for name in made[group]:
             made.clear_override(name, group)
 
 
 @pytest.fixture
-def door(conf: cfg.ConfigOpts) -> Iterator[Door]:
-    """Cores of this test let hosts join, over HTTPS, at a port of their own."""
+def door_port() -> Iterator[int]:
+    """A TCP port of this test's own, where hosts may join."""
     with PortLease() as lease:
-        yield open_door(conf, lease.port)
+        yield lease.port
+
+
+@pytest.fixture
+def door(conf: cfg.ConfigOpts, door_port: int) -> Door:
+    """Cores of this test let hosts join, over HTTPS."""
+    make_authority(conf)
+    return open_door(conf, door_port)
 
 
 @pytest.fixture

@@ -64,6 +64,16 @@ class Credentials:
         LOG.info("joined %s as %s (%s)", answer.deployment, answer.host, answer.id)
         return identity
 
+    def lapsed(self) -> Lapsed | None:
+        """That the certificate has ended, by this host's clock: the broker only closes the door."""
+        known = self._settings.state_dir.identity()
+        if known is None or not known.life or time.time() < known.certified_at + known.life:
+            return None
+        return Lapsed(
+            f"the certificate of host {known.host!r} has ended, as it was off for long: give it a "
+            "fresh token ('cnsmo-manage token create'), in [agent] token_file"
+        )
+
     def come_back(self, why: Lapsed) -> HostIdentity:
         """Join anew with a fresh token, after the certificate has ended.
 

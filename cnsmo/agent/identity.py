@@ -13,13 +13,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from cnsmo.agent.standing import Standing
+from cnsmo.agent.notice import Notice
+from cnsmo.bus.transport import TlsFiles
 from cnsmo.files import sync_folder, write_file
 from cnsmo.model.errors import Conflict, InvalidRequest
 from cnsmo.model.messages import Certified
 from cnsmo.trust import keys
 
 KEY, CERTIFICATE, AUTHORITIES = "host.key", "host.pem", "authorities.pem"
+BROKER_AUTHORITIES = "broker-authorities.pem"
 EVERY_SERVICE = "all"
 """The role of a process that hosts all of the host's services."""
 
@@ -86,9 +88,9 @@ class StateDir:
         while self._locks:
             os.close(self._locks.pop())
 
-    def standing(self) -> Standing:
+    def notice(self) -> Notice:
         """Where this process says how it stands."""
-        return Standing(self.path / f"standing-{self.role}.json")
+        return Notice(self.path / f"notice-{self.role}.json")
 
     def replica(self) -> Path:
         """Where this process keeps its replica."""
@@ -138,6 +140,10 @@ class StateDir:
 
         The nonce stays: another process of this host may be joining.
         """
+        if certified.bus_authorities:
+            self._write(BROKER_AUTHORITIES, certified.bus_authorities)
+        else:
+            (self.path / BROKER_AUTHORITIES).unlink(missing_ok=True)
         self._write(CERTIFICATE, certified.certificate)
         self._write(AUTHORITIES, certified.authorities)
         self._write("identity.json", identity.model_dump_json())
@@ -149,6 +155,15 @@ class StateDir:
     def key(self) -> str:
         """The host's private key, as PEM; made once, then kept."""
         return self._once(KEY, lambda: keys.key_pem(keys.new_key()))
+
+    def tls(self) -> TlsFiles:
+        """With what this host proves itself at the broker, and the broker to it."""
+        broker = self.path / BROKER_AUTHORITIES
+        return TlsFiles(
+            certificate=str(self.path / CERTIFICATE),
+            key=str(self.path / KEY),
+            authorities=str(broker) if broker.exists() else "",
+        )
 
     def _once(self, name: str, make: Callable[[], str]) -> str:
         """A file that all of the host's processes share, whichever makes it first."""
@@ -186,9 +201,10 @@ class StateDir:
         """
         if self.services():
             return
-        for name in ("identity.json", "join.nonce", KEY, CERTIFICATE, AUTHORITIES):
+        kept = ("identity.json", "join.nonce", KEY, CERTIFICATE, AUTHORITIES, BROKER_AUTHORITIES)
+        for name in kept:
             (self.path / name).unlink(missing_ok=True)
-        for pattern in ("replica-*", "standing-*"):
+        for pattern in ("replica-*", "notice-*"):
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
 

@@ -19,7 +19,9 @@ from oslo_log import log
 from cnsmo.agent.credentials import Credentials
 from cnsmo.agent.heartbeat import Heart
 from cnsmo.agent.identity import HostIdentity
+from cnsmo.agent.metrics import Metrics
 from cnsmo.agent.settings import Settings
+from cnsmo.agent.standing import Standing
 from cnsmo.agent.wakeup import Backoff, Reason, Wakeup, jittered
 from cnsmo.agent.worker import Worker
 from cnsmo.bus import transport
@@ -42,9 +44,10 @@ class AgentProcess:
         self._heart = Heart(settings.heartbeat, settings.services, self._client, self._wakeup)
         self._backoff = Backoff(FIRST_PAUSE, settings.retry_max)
         self._credentials = Credentials(settings)
-        self._standing = settings.state_dir.standing()
+        self._notice = settings.state_dir.notice()
         self._server: oslo_messaging.RPCServer | None = None
         """Known once it listens: what has not found the broker yet cannot be stopped."""
+        self._metrics: Metrics | None = None
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -56,7 +59,7 @@ class AgentProcess:
         :raises Removed: when the host was removed; everything is taken down then.
         """
         self._settings.state_dir.open()
-        self._standing.begin(self._settings.services)
+        self._notice.begin(self._settings.services)
         try:
             identity = self._settings.state_dir.identity()
             known = identity is not None
@@ -65,11 +68,13 @@ class AgentProcess:
             if identity is not None:
                 self._serve(identity, known)
         except CnsmoError as exc:
-            self._standing.trouble(exc)
+            self._notice.trouble(exc)
             raise
         finally:
             self._ended.set()
             self._heart.stop()
+            if self._metrics is not None:
+                self._metrics.stop()
             if self._server is not None:
                 transport.end(self._server)
             self._settings.state_dir.close()
@@ -128,7 +133,8 @@ class AgentProcess:
             return ""
 
     def _serve(self, identity: HostIdentity, known: bool) -> None:
-        worker = Worker(self._settings, identity, self._client, self._heart, self._standing)
+        standing = self._show(identity)
+        worker = Worker(self._settings, identity, self._client, self._heart, standing, self._notice)
         if known:
             worker.return_from_disk()
         url = self._identify(identity)
@@ -142,13 +148,25 @@ class AgentProcess:
     def _identify(self, identity: HostIdentity) -> str:
         """Call as this host from now on; returns the URL of its account at the broker, if any."""
         state_dir = self._settings.state_dir
-        url = transport.agent_url(self._conf, identity.bus_url, identity.id, state_dir.role)
+        url = transport.agent_url(
+            self._conf, identity.bus_url, identity.id, state_dir.role, state_dir.tls()
+        )
         if url:
             lockutils.set_defaults(str(state_dir.path / "locks"))
             system = self._settings.system  # its ways have the one to where hosts join already
             system.ways = tuple(dict.fromkeys((*system.ways, *ways(self._conf, url))))
         self._client.identify(identity.id, identity.secret, url)
         return url
+
+    def _show(self, identity: HostIdentity) -> Standing | None:
+        """Serve figures, where they are asked for."""
+        place = self._settings.metrics
+        if place is None:
+            return None
+        standing = Standing(self._wakeup)
+        self._metrics = Metrics(place, self._settings.retry_max, identity, standing.read)
+        self._metrics.start()
+        return standing
 
     def _join(self) -> HostIdentity | None:
         """Join, however long the core needs to appear; None when stopped before."""
@@ -160,7 +178,7 @@ class AgentProcess:
             except Unavailable as exc:
                 pause = self._backoff.pause()
                 LOG.warning("cannot join yet: %s Next try in %.1f s", exc, pause)
-                self._standing.trouble(exc)
+                self._notice.trouble(exc)
                 self._wakeup.wait_stop(pause)
                 continue
             self._backoff.reset()
@@ -186,18 +204,22 @@ class AgentProcess:
                 worker.teardown()
                 raise
             except CnsmoError as exc:
-                if isinstance(exc, Lapsed) and self._came_back(exc):
+                lapsed = exc if isinstance(exc, Lapsed) else self._credentials.lapsed()
+                if lapsed and self._came_back(lapsed):
                     reasons = {Reason.SYNC, Reason.REPORT}
                     continue
                 pause = self._backoff.pause()
-                LOG.warning("%s Next try in %.1f s", _explained(exc), pause)
-                self._standing.trouble(exc)
+                LOG.warning("%s Next try in %.1f s", _explained(lapsed or exc), pause)
+                self._notice.trouble(lapsed or exc)
                 retry_at = time.monotonic() + pause
                 worker.look_after(due=not reasons & {Reason.RESYNC, Reason.LOOK})
             soonest = min(retry_at, resync_at, worker.look_at)
             if retry_at == inf:
                 soonest = min(soonest, time.monotonic() + self._credentials.refresh(self._client))
             reasons = self._wakeup.take(soonest)
+            if Reason.FIGURES in reasons:
+                worker.look_for_figures()
+                reasons -= {Reason.FIGURES}
             now = time.monotonic()
             if now >= retry_at:
                 reasons |= {Reason.SYNC, Reason.REPORT}

@@ -51,6 +51,10 @@ class Outcome:
     """Drift that was found and repaired in this pass."""
     again: float | None = None
     """Seconds after which a driver wants to be called again."""
+    missing: tuple[str, ...] = ()
+    """Units that have their place, and are not in force."""
+    seen_at: float = dataclasses.field(default_factory=time.time, compare=False)
+    """When it was looked at, in seconds of the epoch."""
 
 
 @dataclasses.dataclass
@@ -82,6 +86,8 @@ class ServiceAgent:
         """Drivers that put something on trial when they were last called, whether it still is."""
         self._settled: Any = None
         self._last: Outcome | None = None
+        self._missing: frozenset[str] = frozenset()
+        """Units that have their place, and were not in force after the last pass."""
         self._trouble = Backoff(TROUBLE_SECONDS, LONGEST_TROUBLE_SECONDS)
 
     def announce(
@@ -91,8 +97,9 @@ class ServiceAgent:
 
         :raises Unavailable: when the core does not answer.
         """
-        if self.service.Announcement is None:
-            return Announced()
+        me = view.everybody.get(host)
+        if self.service.Announcement is None or (me is not None and me.quarantined):
+            return Announced()  # from quarantine it comes back to the place that it has
         try:
             units = {unit.name: unit for unit in self.service.units(view, host)}
         except Exception as exc:  # of a plugin; the other services shall not suffer
@@ -196,6 +203,7 @@ class ServiceAgent:
         ]
         state, reason = _standing(failures.lines, pending + on_trial, doubts)
         repaired, self._repaired = self._repaired, []
+        self._missing = frozenset(placed) - frozenset(seen)
         wishes = [found.again for found in seen.values() if found.again is not None]
         wishes += soon
         if failures.lines:
@@ -209,6 +217,7 @@ class ServiceAgent:
             applied=not failures.lines and not on_trial,
             repaired=repaired,
             again=min(wishes, default=None),
+            missing=tuple(sorted(self._missing)),
         )
         return made, tried
 
@@ -299,6 +308,26 @@ class ServiceAgent:
                     LOG.info("%s %s: the core was reached, it stays", self._where, name)
                     del self._unproven[name]
         return not self._unproven
+
+    def look(self, last: Outcome) -> Outcome:
+        """Look at what was brought in force, and change nothing; trouble is left to reconcile().
+
+        :return: the outcome that is given, with what is seen now.
+        """
+        failures = Failures(self._where)
+        seen: dict[str, Observation] = {}
+        for name, wanted in self._applied.items():
+            with failures.of(name, "cannot be looked at: "):
+                seen[name] = self._units.ready(name, wanted.driver).observe(wanted)
+        gone = {name for name in self._applied if name not in seen or seen[name].drift}
+        now: dict[str, Any] = {
+            "observation": {name: dict(found.detail) for name, found in seen.items()},
+            "missing": tuple(sorted(self._missing | gone)),
+            "seen_at": time.time(),
+        }
+        if self._last is not None:  # the next report is no older than what was shown here
+            self._last = dataclasses.replace(self._last, **now)
+        return dataclasses.replace(last, **now)
 
     def remove(self) -> list[str]:
         """Take everything of this service away from the host.

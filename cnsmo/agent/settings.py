@@ -29,3 +29,5 @@ class Settings:
     retry_max: float = 30.0
     join_url: str = ""
     ca_fingerprint: str = ""
+    metrics: tuple[str, int] | None = None
+    """Address and TCP port at which figures are served; None: they are not."""

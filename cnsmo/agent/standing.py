@@ -1,89 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How an agent's process stands, in a file: for who waits on the same machine, as its boot does."""
+"""How each service of this process stands: the worker writes it down, other threads read it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+import dataclasses
+import threading
+import time
+from math import inf
 
-from oslo_log import log
-from pydantic import BaseModel, ValidationError
+from cnsmo.agent.reconcile import Outcome
+from cnsmo.agent.wakeup import Reason, Wakeup
+from cnsmo.services.base import NetworkService
 
-from cnsmo.files import write_file
-from cnsmo.model.errors import CnsmoError
-from cnsmo.model.lifecycle import State
-
-LOG = log.getLogger(__name__)
-
-
-class ServiceStanding(BaseModel):
-    """What was reported of a service; None: nothing yet."""
-
-    state: State | None = None
-    reason: str = ""
+FRESH_SECONDS = 1.0
+"""What was seen so recently is not looked at anew for a reader."""
+PATIENCE = 3.0
+"""Seconds for which a reader waits for a worker that is busy; less than any scrape's time-out."""
 
 
-class Told(BaseModel):
-    """``code``, ``message``: of the error that keeps the process from its work; empty: none."""
+@dataclasses.dataclass(frozen=True)
+class Stand:
+    """A service's last outcome, and the revision that it has in force."""
 
-    code: str = ""
-    message: str = ""
-    services: dict[str, ServiceStanding] = {}
-
-    @property
-    def ready(self) -> bool:
-        """Whether every service is ready."""
-        states = {standing.state for standing in self.services.values()}
-        return not self.code and states == {State.READY}
-
-    @property
-    def reason(self) -> str:
-        """Why it is not, in words."""
-        waiting = {
-            name: standing for name, standing in self.services.items()
-            if standing.state is not State.READY
-        }  # fmt: skip
-        found = (
-            f"{name} is {standing.state}: {standing.reason}".rstrip(": ")
-            for name, standing in waiting.items()
-            if standing.state is not None
-        )
-        return self.message or "; ".join(found) or "its agent has not reported yet"
+    service: NetworkService
+    outcome: Outcome
+    applied_revision: int
 
 
 class Standing:
-    """The file of one process. What cannot be written is not told: the work goes on."""
+    """The services that have had an outcome yet."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._told = Told()
+    def __init__(self, wakeup: Wakeup) -> None:
+        self._wakeup = wakeup
+        self._condition = threading.Condition()
+        self._stands: dict[str, Stand] = {}
+        self._looked = -inf
 
-    def begin(self, services: Iterable[str]) -> None:
-        """Nothing is known yet."""
-        self._tell(Told(services={name: ServiceStanding() for name in services}))
+    def note(self, service: NetworkService, outcome: Outcome, applied_revision: int) -> None:
+        """Where a service stands by now."""
+        with self._condition:
+            self._stands[service.name] = Stand(service, outcome, applied_revision)
 
-    def service(self, name: str, state: State, reason: str) -> None:
-        """The core was told this of a service."""
-        services = self._told.services | {name: ServiceStanding(state=state, reason=reason)}
-        self._tell(Told(services=services))
+    def looked(self) -> None:
+        """All services that have figures were looked at just now."""
+        with self._condition:
+            self._looked = time.monotonic()
+            self._condition.notify_all()
 
-    def trouble(self, exc: CnsmoError) -> None:
-        """The process cannot work, now or any more."""
-        self._tell(self._told.model_copy(update={"code": exc.code, "message": str(exc)}))
+    def last(self, service: NetworkService) -> Stand | None:
+        """Where a service stands, as noted."""
+        with self._condition:
+            return self._stands.get(service.name)
 
-    def _tell(self, told: Told) -> None:
-        if told == self._told:
-            return
-        self._told = told
-        try:
-            write_file(self.path, told.model_dump_json())
-        except OSError as exc:
-            LOG.warning("%s cannot be written: %s", self.path, exc.strerror)
+    def read(self) -> list[Stand]:
+        """Where all stand now: the worker is asked to look, unless it did so just before.
 
-
-def read(path: Path) -> Told | None:
-    """What a process told last; None when it did not, or nothing that can be read."""
-    try:
-        return Told.model_validate_json(path.read_text())
-    except (OSError, UnicodeDecodeError, ValidationError):
-        return None
+        When it is busy for longer than PATIENCE: as they stood when it looked last.
+        """
+        with self._condition:
+            asked = time.monotonic()
+            if asked - self._looked > FRESH_SECONDS:
+                self._wakeup.give(Reason.FIGURES)
+                self._condition.wait_for(lambda: self._looked >= asked, PATIENCE)
+            return list(self._stands.values())

@@ -20,6 +20,8 @@ class Reason(enum.Enum):
     """All others know what this host announced: a driver may go on with what it has under way."""
     REPORT = enum.auto()
     """The core forgot, or wants to see, how things stand."""
+    FIGURES = enum.auto()
+    """Somebody wants to know what is there now; the core has no part in it."""
     STOP = enum.auto()
 
 

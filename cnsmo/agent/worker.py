@@ -12,6 +12,7 @@ from oslo_log import log
 
 from cnsmo.agent.heartbeat import Heart
 from cnsmo.agent.identity import HostIdentity
+from cnsmo.agent.notice import Notice
 from cnsmo.agent.reconcile import Outcome, ServiceAgent
 from cnsmo.agent.report import report_of
 from cnsmo.agent.settings import Settings
@@ -23,6 +24,7 @@ from cnsmo.model.errors import CnsmoError, Denied, Removed, Unavailable
 from cnsmo.model.lifecycle import State
 from cnsmo.model.resource import AGENT, HOST, Changes, View, joined, member_kind
 from cnsmo.services import registry
+from cnsmo.services.base import NetworkService
 from cnsmo.state.replica import Replica
 
 LOG = log.getLogger(__name__)
@@ -38,12 +40,15 @@ class Worker:
         client: CoreClient,
         heart: Heart,
         standing: Standing | None = None,
+        notice: Notice | None = None,
     ) -> None:
-        """standing: where to say what was reported, beside the core."""
+        """standing: where it writes down how the services stand, if somebody wants to know.
+        notice: where to say what was reported, beside the core."""
         self._settings = settings
         self._client = client
         self._heart = heart
         self._standing = standing
+        self._notice = notice
         self._host = identity.host
         self._replica = Replica(settings.state_dir.replica(), identity.deployment, identity.id)
         self._label = joined(identity.deployment, identity.host)
@@ -102,6 +107,21 @@ class Worker:
                 self._tell(name, outcome, asked=False)
             self._heart.beat_until_confirmed(name)
         return news
+
+    def look_for_figures(self) -> None:
+        """Look at the services that have figures; the core is told nothing, nothing is changed."""
+        if self._standing is None:
+            return
+        for agent in self._agents:
+            last = self._standing.last(agent.service)
+            if last is not None and _has_figures(agent.service):
+                self._note(agent.service, agent.look(last.outcome))
+        self._standing.looked()
+
+    def _note(self, service: NetworkService, outcome: Outcome) -> None:
+        if self._standing is not None:
+            revision = self._heart.applied_revision(service.name)
+            self._standing.note(service, outcome, revision)
 
     def _due(self) -> list[ServiceAgent]:
         now = time.monotonic()
@@ -263,7 +283,8 @@ class Worker:
             self._heart.applied(agent.service.name, view.revision)
         trouble = "; ".join([*filter(None, [self._disk_trouble]), *self._left_over])
         if trouble and outcome.state is State.READY:
-            return dataclasses.replace(outcome, state=State.DEGRADED, reason=trouble)
+            outcome = dataclasses.replace(outcome, state=State.DEGRADED, reason=trouble)
+        self._note(agent.service, outcome)
         return outcome
 
     def _reach(self, patience: float) -> None:
@@ -281,5 +302,9 @@ class Worker:
         except CnsmoError as exc:
             LOG.warning("%s: the core does not take the report: %s", service, exc)
         self._reported[service] = (outcome.state, outcome.reason)
-        if self._standing is not None:
-            self._standing.service(service, outcome.state, outcome.reason)
+        if self._notice is not None:
+            self._notice.service(service, outcome.state, outcome.reason)
+
+
+def _has_figures(service: NetworkService) -> bool:
+    return type(service).figures is not NetworkService.figures

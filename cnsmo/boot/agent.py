@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cnsmo.agent import standing
-from cnsmo.agent.identity import AUTHORITIES, CERTIFICATE, EVERY_SERVICE, KEY, StateDir
+from cnsmo.agent import notice
+from cnsmo.agent.identity import EVERY_SERVICE, StateDir
 from cnsmo.boot.machine import CONF_DIR, Machine, say
 from cnsmo.boot.parameters import AgentParameters
 from cnsmo.conf import STATE_DIR
@@ -47,16 +47,10 @@ def boot(given: AgentParameters, machine: Machine) -> dict[str, Any]:
                 "services": ",".join(services),
             },
             "host": {name: value for name, value in _host(given).items() if value},
-            # Whom the broker shall believe, and who it is to be believed as: what joining gave.
-            "oslo_messaging_rabbit": {
-                "ssl_ca_file": str(AGENT_DIR / AUTHORITIES),
-                "ssl_cert_file": str(AGENT_DIR / CERTIFICATE),
-                "ssl_key_file": str(AGENT_DIR / KEY),
-            },
         }
     )
     machine.write(CONF_DIR / "join.token", given.token)
-    told = machine.path(StateDir(AGENT_DIR, EVERY_SERVICE).standing().path)
+    told = machine.path(StateDir(AGENT_DIR, EVERY_SERVICE).notice().path)
     told.unlink(missing_ok=True)  # by an earlier boot
     units = [
         UNIT,
@@ -86,7 +80,7 @@ def wait_ready(path: Path, machine: Machine, patience: float) -> None:
     until = time.monotonic() + patience
     said = ""
     while True:
-        told = standing.read(path)
+        told = notice.read(path)
         if told is not None and told.ready:
             return
         if told is not None and told.code in FINAL:

@@ -54,6 +54,13 @@ class Broker(abc.ABC):
         :raises InvalidRequest: when what the driver needs is not configured.
         """
 
+    def authorities(self) -> str:
+        """Who vouches for the broker, as PEM; empty: agents know whom to believe.
+
+        :raises InvalidRequest: when it cannot be read.
+        """
+        return ""
+
     @abc.abstractmethod
     def prepare(self) -> None:
         """Make what all agents share.

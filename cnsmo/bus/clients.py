@@ -164,7 +164,7 @@ class OperatorClient(_Client):
     * 1.0: deployments, tokens, plan, apply, hosts, services, renew, look.
     * 1.1: rows, from which programs compile what agents compile.
     * 1.2: adjust, plan_delete; service_delete refuses what others need.
-    * 1.3: host_readmit, bus_audit.
+    * 1.3: host_readmit, host_removals, host_quarantine, bus_audit.
     """
 
     VERSION = "1.3"
@@ -225,6 +225,14 @@ class OperatorClient(_Client):
     def host_remove(self, deployment: str, host: str) -> int:
         """Remove a host for good; the revision that holds it."""
         return int(self._call("host_remove", deployment=deployment, host=host))
+
+    def host_removals(self, deployment: str) -> list[msg.RemovedHost]:
+        """All hosts that were removed, the newest last."""
+        return _all(msg.RemovedHost, self._call("host_removals", deployment=deployment))
+
+    def host_quarantine(self, deployment: str, host: str, release: bool = False) -> int:
+        """Take a host out of everything, or let it back; the revision that holds it."""
+        return int(self._call("host_quarantine", deployment=deployment, host=host, release=release))
 
     def host_readmit(self, deployment: str, host: str, seconds: int) -> None:
         """For some time, let the next join of that name take the host's place."""

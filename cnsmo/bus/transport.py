@@ -7,8 +7,11 @@ hints and events expire, all other queues of listeners go with them. What waits 
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import oslo_messaging
@@ -52,6 +55,9 @@ queues have names that its account may use."""
 DEFAULTS = {"rabbit_transient_queues_ttl": 60, "rabbit_interval_max": 10}
 """Our defaults in [oslo_messaging_rabbit], in seconds: after which an abandoned queue expires, and
 the longest pause between two tries to find a lost broker again."""
+
+BY_CERTIFICATE = {"rabbit_login_method": "EXTERNAL"}
+"""In a URL: the account is the common name of the certificate, and has no password."""
 
 _OPEN: dict[tuple[str, str], Any] = {}
 _SEARCHES: dict[str, _Search] = {}
@@ -106,10 +112,25 @@ def hints_exchange(ident: str) -> str:
     return f"{agent_topic(ident)}.hints"
 
 
-def agent_url(conf: cfg.ConfigOpts, url: str, ident: str, role: str) -> str:
-    """The URL that came with an agent's account, completed by the names that it may use.
+@dataclasses.dataclass(frozen=True)
+class TlsFiles:
+    """Paths of PEM files; ``authorities`` vouch for the broker, empty: as configured.
 
-    role: tells agent processes of one host apart.
+    They are read for each new connection, so that a renewed certificate needs no restart.
+    """
+
+    certificate: str
+    key: str
+    authorities: str = ""
+
+
+def agent_url(
+    conf: cfg.ConfigOpts, url: str, ident: str, role: str, tls: TlsFiles | None = None
+) -> str:
+    """The URL that came with an agent's account, completed by the names and files that it may use.
+
+    role: tells agent processes of one host apart. tls: of this host; its certificate is shown
+    where it is the login.
 
     :raises InvalidRequest: when it is no URL of a broker.
     """
@@ -120,6 +141,10 @@ def agent_url(conf: cfg.ConfigOpts, url: str, ident: str, role: str) -> str:
     except BAD_URL_ERRORS:
         raise InvalidRequest("the URL that the core gave this host leads to no broker") from None
     parsed.query.update(ACCOUNT_OPTIONS, hostname=ident, processname=role)
+    if tls is not None and tls.authorities:
+        parsed.query.update(ssl_ca_file=tls.authorities)
+    if tls is not None and BY_CERTIFICATE.items() <= parsed.query.items():
+        parsed.query.update(ssl_cert_file=tls.certificate, ssl_key_file=tls.key)
     return str(parsed)
 
 
@@ -212,10 +237,19 @@ def _opened(
             try:
                 parsed = oslo_messaging.TransportURL.parse(conf, key[1])
                 parsed.query.update(IN_PROCESS_OPTIONS if is_in_process(conf, url) else options)
+                if "use_queue_manager" in parsed.query:
+                    _see_to_a_leader()
                 _OPEN[key] = make(conf, url=parsed)
             except BAD_URL_ERRORS as exc:
                 raise InvalidRequest(BAD_URL) from exc
         return _OPEN[key]
+
+
+def _see_to_a_leader() -> None:
+    """oslo.messaging names queues by when the process group's leader began, and a shell that
+    started us in the background may have ended: then we lead a group of our own."""
+    if not Path(f"/proc/{os.getpgrp()}/stat").exists():
+        os.setpgrp()
 
 
 def _set_defaults(conf: cfg.ConfigOpts) -> None:

@@ -59,7 +59,7 @@ def settings(options: cfg.ConfigOpts) -> Settings:
 
     :raises InvalidRequest: when a service that shall run is not installed.
     """
-    group = options.agent
+    group, told = options.agent, options.metrics
     alone = options.service
     names = [alone] if alone else list(group.services) or list(registry.services())
     for name in names:
@@ -78,6 +78,7 @@ def settings(options: cfg.ConfigOpts) -> Settings:
         retry_max=group.retry_max,
         join_url=group.join_url,
         ca_fingerprint=group.ca_fingerprint,
+        metrics=(told.listen_address, told.listen_port) if told.listen_port else None,
     )
 
 

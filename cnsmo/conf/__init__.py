@@ -12,10 +12,10 @@ from oslo_db import options as db_options
 from oslo_log import log
 
 from cnsmo import __version__
-from cnsmo.conf import agent, bus, core, host, join
+from cnsmo.conf import agent, bus, core, host, join, metrics
 
 CONF = cfg.CONF
-MODULES = (core, agent, host, bus, join)
+MODULES = (core, agent, host, metrics, bus, join)
 STATE_DIR = Path("/var/lib/cnsmo")
 
 QUIET = [

@@ -47,6 +47,12 @@ OPTS = [
         help="How agents log in to the broker.",
     ),
     cfg.StrOpt(
+        "agents_ca_file",
+        default="",
+        help="Certificates (PEM) by which the broker proves itself to agents, who are told them "
+        "when they join; empty: each VM has [oslo_messaging_rabbit] ssl_ca_file.",
+    ),
+    cfg.StrOpt(
         "key_file",
         default="/etc/cnsmo/broker.key",
         help="File of 32 or more random characters from which the passwords of the accounts are "

@@ -9,6 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from oslo_config import cfg
 
+from cnsmo.bus.broker import Broker
 from cnsmo.model.messages import Certified, JoinRequest
 from cnsmo.state import identities, tokens
 from cnsmo.state.engine import aware
@@ -20,8 +21,9 @@ from cnsmo.trust import authority, certificates, keys
 class Admission:
     """Works inside the writes of Membership. The authority is read each time: it may rotate."""
 
-    def __init__(self, conf: cfg.ConfigOpts) -> None:
+    def __init__(self, conf: cfg.ConfigOpts, broker: Broker) -> None:
         self._conf = conf
+        self._broker = broker
 
     def admit(
         self, writer: Writer, request: JoinRequest, key: ec.EllipticCurvePublicKey, source: str
@@ -58,4 +60,5 @@ class Admission:
             certificate=certificates.pem(made),
             authorities=ca.bundle(now),
             life=(made.not_valid_after_utc - now).total_seconds(),
+            bus_authorities=self._broker.authorities(),
         )

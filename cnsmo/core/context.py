@@ -22,6 +22,7 @@ from cnsmo.services import registry
 from cnsmo.services.base import NetworkService
 from cnsmo.state.identities import Identities
 from cnsmo.state.liveness import Liveness
+from cnsmo.state.removals import Removals
 from cnsmo.state.store import Store, Written
 from cnsmo.state.tokens import Tokens
 from cnsmo.state.writer import Writer
@@ -46,6 +47,7 @@ class Core:
         self.tokens = Tokens(self.store)
         self.identities = Identities(self.store)
         self.liveness = Liveness(self.store)
+        self.removals = Removals(self.store)
         self.announcer = announcer
         self.hinter = hinter
         self.broker = broker
@@ -96,8 +98,8 @@ def _moves(service: NetworkService, row: Row, done: Written[Any]) -> bool:
 def event_of(deployment: str, row: Row) -> EventMessage:
     """The event that tells of a changed row.
 
-    ``agent.<state>`` for an agent's transition, ``host.announced|removed`` for a host, and
-    ``<kind>.declared|removed`` for everything else.
+    ``agent.<state>`` for an agent's transition, ``host.announced|quarantined|removed`` for a host,
+    and ``<kind>.declared|removed`` for everything else.
     """
     host = service = message = ""
     if row.kind == AGENT:
@@ -107,6 +109,8 @@ def event_of(deployment: str, row: Row) -> EventMessage:
     elif row.kind == HOST:
         host = row.name
         kind = "host.removed" if row.deleted else "host.announced"
+        if row.body.get("quarantined") and not row.deleted:
+            kind = "host.quarantined"
         message = ", ".join(row.body.get("groups", []))
     elif row.kind.endswith(".member"):
         service = row.kind.removesuffix(".member")

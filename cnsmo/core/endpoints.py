@@ -164,9 +164,21 @@ class OperatorEndpoints:
         return self._inspect.hosts(deployment)
 
     @answers
+    def host_removals(self, ctxt: Context, deployment: str) -> list[msg.RemovedHost]:
+        """All hosts that were removed."""
+        return self._inspect.removals(deployment)
+
+    @answers
     def host_remove(self, ctxt: Context, deployment: str, host: str) -> int:
         """See Membership.remove."""
         return self._membership.remove(deployment, host, _author(ctxt))
+
+    @answers
+    def host_quarantine(self, ctxt: Context, deployment: str, host: str, release: bool) -> int:
+        """See Membership.quarantine."""
+        if type(release) is not bool:
+            raise InvalidRequest("release: true or false")
+        return self._membership.quarantine(deployment, host, _author(ctxt), release)
 
     @answers
     def host_readmit(self, ctxt: Context, deployment: str, host: str, seconds: int) -> None:

@@ -51,6 +51,7 @@ class Health:
             for deployment, host, service in self._core.liveness.silent(self._core.alive_within):
                 with contextlib.suppress(NotFound):  # the deployment was deleted meanwhile
                     self._mark_down(deployment, host, service)
+        self._core.removals.confirm()
         keep = datetime.timedelta(seconds=self._core.conf.core.purge_after)
         for found in self._core.store.deployments():
             with contextlib.suppress(NotFound):

@@ -51,7 +51,16 @@ class Inspect:
         view = self._core.store.view(deployment)
         signs = self._core.liveness.signs(deployment)
         standing = self._core.identities.standing(deployment)
-        return [self._host(view, signs, standing, host) for host in view.hosts.values()]
+        return [self._host(view, signs, standing, host) for host in view.everybody.values()]
+
+    def removals(self, deployment: str) -> list[msg.RemovedHost]:
+        """All hosts that were removed, the newest last.
+
+        :raises NotFound: when there is no such deployment.
+        """
+        self._core.store.deployment(deployment)
+        found = self._core.removals.of(deployment)
+        return [msg.RemovedHost(**dataclasses.asdict(removal)) for removal in found]
 
     def _host(
         self,
@@ -70,6 +79,7 @@ class Inspect:
             name=host.name,
             id=host.id,
             groups=sorted(host.groups),
+            quarantined=host.quarantined,
             facts=HostFacts(**facts),
             agents=agents,
             **(dataclasses.asdict(standing[host.name]) if host.name in standing else {}),
@@ -82,7 +92,7 @@ class Inspect:
 
     def members(self, deployment: str, service: str, instance: str) -> dict[str, Row]:
         """What hosts announced to an instance, by host."""
-        return self._core.store.view(deployment).members(service, instance)
+        return self._core.store.view(deployment).places(service, instance)
 
     def rows(self, deployment: str) -> Changes:
         """All live rows that desired state is compiled from, so that others can compile it, too."""

@@ -37,6 +37,7 @@ from cnsmo.trust import keys
 
 LOG = log.getLogger(__name__)
 MAX_REVISION = 2**63 - 1
+QUARANTINED = "quarantined"
 
 
 class Membership:
@@ -56,7 +57,7 @@ class Membership:
         """
         deployment = self._core.tokens.deployment_of(request.token)
         key = keys.requested_key(request.csr, request.nonce)
-        admission = Admission(self._core.conf)
+        admission = Admission(self._core.conf, self._core.broker)
 
         def work(writer: Writer) -> msg.JoinAnswer:
             issued, groups = admission.admit(writer, request, key, source)
@@ -64,7 +65,7 @@ class Membership:
             if groups is None:
                 row = writer.get(HOST, request.host)
                 groups = list(row.body["groups"]) if row else []
-            writer.put(HOST, request.host, _host_body(issued.id, groups, request.facts), owner=CORE)
+            _put_host(writer, request.host, issued.id, groups, request.facts)
             for service in set(request.services) & set(registry.services()):
                 self._core.liveness.observed(
                     writer.connection, writer.deployment_id, request.host, service, 0, False, None
@@ -91,10 +92,11 @@ class Membership:
         :raises Conflict: when the request is by another key.
         """
         key = keys.requested_key(csr, who.id)
+        admission = Admission(self._core.conf, self._core.broker)
 
         def work(writer: Writer) -> msg.Certified:
             _present(writer, who)
-            return Admission(self._core.conf).certify(writer, who.id, who.host, key)
+            return admission.certify(writer, who.id, who.host, key)
 
         certified = self._core.write(who.deployment, who.host, work).value
         LOG.info("deployment=%s host=%s id=%s certified anew", who.deployment, who.host, who.id)
@@ -120,8 +122,7 @@ class Membership:
 
         def work(writer: Writer) -> None:
             row = _present(writer, who)
-            body = _host_body(who.id, row.body["groups"], facts)
-            writer.put(HOST, who.host, body, owner=CORE)
+            _put_host(writer, who.host, who.id, row.body["groups"], facts)
 
         self._core.write(who.deployment, who.host, work)
 
@@ -144,7 +145,9 @@ class Membership:
             _present(writer, who)
             view = writer.view([HOST, service.name, kind])
             spec = view.get(service.name, announcement.instance)
-            host = view.hosts.get(who.host)
+            host = view.everybody.get(who.host)
+            if host is not None and host.quarantined:
+                raise NotAdmitted(f"{who.host} is in quarantine")
             if spec is None or host is None:
                 raise NotFound(f"{service.name} {announcement.instance} is not declared (any more)")
             if not service.concerns(announcement.instance, read(service.Spec, spec.body), host):
@@ -259,6 +262,31 @@ class Membership:
         self._core.bouncer.expel(done.value)
         return done.revision
 
+    def quarantine(self, deployment: str, host: str, author: str, release: bool) -> int:
+        """Take a host out of everything, or let it back: others drop it, itself is shut in.
+
+        It keeps its place: its identity, its account, its addresses.
+
+        :return: the revision that holds it.
+        :raises NotFound: when there is no such host.
+        """
+
+        def work(writer: Writer) -> None:
+            row = writer.get(HOST, host)
+            if row is None:
+                raise NotFound(
+                    f"deployment {deployment!r} has no host {host!r}; "
+                    "'cnsmo-manage host list' shows all"
+                )
+            body = {key: value for key, value in row.body.items() if key != QUARANTINED}
+            writer.put(HOST, host, body if release else {**body, QUARANTINED: True}, owner=CORE)
+
+        done = self._core.write(deployment, author, work)
+        LOG.info(
+            "deployment=%s host=%s author=%s quarantine=%s", deployment, host, author, not release
+        )
+        return done.revision
+
 
 def transition(
     writer: Writer, host: str, service: str, state: State, reason: str, owner: str
@@ -286,5 +314,10 @@ def _present(writer: Writer, who: Identity) -> Row:
     return row
 
 
-def _host_body(ident: str, groups: list[str], facts: HostFacts) -> dict[str, Any]:
-    return {"id": ident, "groups": sorted(groups), **facts.model_dump(mode="json")}
+def _put_host(writer: Writer, host: str, ident: str, groups: list[str], facts: HostFacts) -> None:
+    """Write a host's row; whether it is in quarantine is not the host's to say."""
+    row = writer.get(HOST, host)
+    body: dict[str, Any] = {"id": ident, "groups": sorted(groups), **facts.model_dump(mode="json")}
+    if row is not None and row.body.get(QUARANTINED):
+        body[QUARANTINED] = True
+    writer.put(HOST, host, body, owner=CORE)

@@ -6,7 +6,6 @@ All are equal.
 
 from __future__ import annotations
 
-import time
 from concurrent import futures
 
 import oslo_messaging
@@ -17,6 +16,7 @@ from oslo_log import log
 from cnsmo.bus import broker, transport
 from cnsmo.bus.clients import AgentClient
 from cnsmo.bus.events import Announcer, Unwatched
+from cnsmo.core.agents_side import AgentsSide
 from cnsmo.core.context import Core
 from cnsmo.core.endpoints import AgentEndpoints, OperatorEndpoints
 from cnsmo.core.health import Health
@@ -29,7 +29,6 @@ from cnsmo.state import schema
 from cnsmo.state.engine import make_engine
 
 LOG = log.getLogger(__name__)
-PREPARE_PAUSE = 2.0
 
 
 class CoreServer:
@@ -40,6 +39,7 @@ class CoreServer:
         self._engine = engine or make_engine(conf)
         self._servers: list[oslo_messaging.RPCServer] = []
         self._join: JoinServer | None = None
+        self._agents_side: AgentsSide | None = None
 
     @property
     def join_port(self) -> int:
@@ -57,7 +57,6 @@ class CoreServer:
         if health and self._conf.join.listen:
             self._join = JoinServer(self._conf, self._take)
         bus = broker.load(self._conf)
-        _prepare(bus)
         agents = AgentClient(self._conf, bus.hinting_url)
         self._hinter = Hinter(
             self._conf.core.hint_interval,
@@ -68,40 +67,37 @@ class CoreServer:
         self._hinter.start()
         self._health = Health(self.core) if health else None
         calls, exchange = transport.calls(self._conf), transport.EXCHANGE
-        answers = transport.calls(self._conf, bus.answering_url)
-        self._serve(answers, exchange, transport.AGENTS_TOPIC, AgentEndpoints(self.core))
-        self._serve(calls, exchange, transport.OPERATORS_TOPIC, OperatorEndpoints(self.core))
+        agents_side = AgentsSide(bus, lambda: self._answer_agents(bus.answering_url))
+        ready = agents_side.start()
+        self._agents_side = agents_side
+        operators = OperatorEndpoints(self.core)
+        self._servers.append(_serve(calls, exchange, transport.OPERATORS_TOPIC, operators))
         events = transport.EVENTS_TOPIC
-        self._serve(transport.listening(self._conf), events, events, Unwatched())
+        listening = transport.listening(self._conf)
+        self._servers.append(_serve(listening, events, events, Unwatched()))
         if self._health is not None:
             self._health.start()
         if self._join is not None:
             self._join.start()
-        LOG.info("core answers on %s and %s", transport.AGENTS_TOPIC, transport.OPERATORS_TOPIC)
+        topics = [transport.AGENTS_TOPIC] * ready + [transport.OPERATORS_TOPIC]
+        LOG.info("core answers on %s", " and ".join(topics))
 
     def _take(self, request: JoinRequest, source: str) -> JoinAnswer:
+        if self._agents_side is None or not self._agents_side.prepared:
+            raise Unavailable("the broker is not prepared yet")
         return Membership(self.core).join(request, source)
 
-    def _serve(
-        self, bus: oslo_messaging.RPCTransport, exchange: str, topic: str, endpoint: object
-    ) -> None:
-        # One server name for all cores: each name is a queue that the broker would keep.
-        target = oslo_messaging.Target(topic=topic, exchange=exchange, server="core")
-        server = oslo_messaging.get_rpc_server(
-            bus,
-            target,
-            [endpoint],
-            executor="threading",
-            access_policy=oslo_messaging.ExplicitRPCAccessPolicy,
-        )
-        server.start()
-        self._servers.append(server)
+    def _answer_agents(self, url: str) -> oslo_messaging.RPCServer:
+        bus, topic = transport.calls(self._conf, url), transport.AGENTS_TOPIC
+        return _serve(bus, transport.EXCHANGE, topic, AgentEndpoints(self.core))
 
     def stop(self) -> None:
         """Finish what was begun, and end."""
         with futures.ThreadPoolExecutor() as pool:
             if self._join is not None:
                 pool.submit(self._join.stop)
+            if self._agents_side is not None:
+                pool.submit(self._agents_side.stop)
             list(pool.map(transport.end, self._servers))
         self._servers.clear()
         if self._health is not None:
@@ -110,13 +106,17 @@ class CoreServer:
         self._engine.dispose()
 
 
-def _prepare(bus: broker.Broker) -> None:
-    """Prepare the broker, however long it needs to appear: without it, nothing can be answered."""
-    while True:
-        try:
-            bus.prepare()
-        except Unavailable as exc:
-            LOG.warning("%s. Next try in %.0f s", exc, PREPARE_PAUSE)
-            time.sleep(PREPARE_PAUSE)
-        else:
-            return
+def _serve(
+    bus: oslo_messaging.RPCTransport, exchange: str, topic: str, endpoint: object
+) -> oslo_messaging.RPCServer:
+    # One server name for all cores: each name is a queue that the broker would keep.
+    target = oslo_messaging.Target(topic=topic, exchange=exchange, server="core")
+    server = oslo_messaging.get_rpc_server(
+        bus,
+        target,
+        [endpoint],
+        executor="threading",
+        access_policy=oslo_messaging.ExplicitRPCAccessPolicy,
+    )
+    server.start()
+    return server

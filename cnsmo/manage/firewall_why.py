@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from cnsmo.manage.cells import one_line
 from cnsmo.model.reading import read
-from cnsmo.services.firewall.compile import concerned
 from cnsmo.services.firewall.desired import DEFAULT, SPOOFED, Action, Direction
+from cnsmo.services.firewall.shut import in_force
 from cnsmo.services.firewall.spec import FirewallSpec, Mode
 from cnsmo.services.firewall.terms import port_ranges
 
@@ -73,7 +73,7 @@ class Reasons:
         return next(declared, "")
 
     def _enforced(self, host: str) -> list[tuple[str, FirewallSpec]]:
-        asked = concerned(self._specs, self._view.hosts[host])
+        asked = in_force(self._specs, self._view.everybody[host])
         return [(name, spec) for name, spec in asked if spec.mode is Mode.ENFORCE]
 
     def _failsafe(self, host: str, flow: Flow) -> str:

@@ -42,7 +42,7 @@ def side(view: View, word: str) -> str:
             f"{word}: say who: a host, a group ('all' is every host) or an address"
         )
     if problem := Known(view, ()).problem("", term):
-        both = term in view.groups and term in view.hosts
+        both = term in view.groups and term in view.everybody
         raise (InvalidRequest if both else NotFound)(f"{problem.message}; {problem.remedy}")
     return term
 

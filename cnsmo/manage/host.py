@@ -81,7 +81,10 @@ cnsmo-manage host list -f json -c name -c state
 
 
 class Show(ShowCommand):
-    """Show one host: its facts, its addresses, and its agents with their reasons."""
+    """Show one host: its facts, its addresses, and its agents with their reasons.
+
+    Of a host that was removed: whether all others have done their part, or whom that waits for.
+    """
 
     in_deployment = True
     examples = """
@@ -97,7 +100,9 @@ cnsmo-manage host show web1
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], tuple[Any, ...]]:
         name, client = self.deployment(parsed_args), self.session.client
-        host = find(client, name, parsed_args.host)
+        host = next((it for it in client.host_list(name) if it.name == parsed_args.host), None)
+        if host is None:
+            return self.dict2columns(_removed(client, name, parsed_args.host))
         facts = host.facts
         shown: dict[str, Any] = {
             "Name": host.name,
@@ -115,6 +120,7 @@ cnsmo-manage host show web1
             "Heartbeat": Age(hosts.last_heard(host)),
             "Certificate": hosts.Certificate(host.certified_until, datetime.datetime.now(UTC)),
             "May be replaced until": Moment(host.readmit_until),
+            "In quarantine": host.quarantined,
             "Agents": Names(
                 [
                     f"{agent.service}: {agent.state}" + (f": {agent.reason}" * bool(agent.reason))
@@ -161,6 +167,48 @@ cnsmo-manage host remove web2 web3 --dry-run
         for host in dict.fromkeys(parsed_args.hosts):
             revision = client.host_remove(name, host)
             self.say(f"Host {host} removed in revision {revision}.")
+
+
+class Quarantine(Command):
+    """Take hosts out of everything, or let them back: for a VM that may be stolen, or is sick.
+
+    All others drop a host in quarantine at once: as a VPN peer, from the firewall's sets, from
+    pools. It is shut in itself: only its fail-safe ports (SSH) and its way to the core stay open,
+    so that you can look at it. It keeps its identity and its addresses. 'host remove' is for good.
+    """
+
+    in_deployment = True
+    writes = True
+    examples = """
+cnsmo-manage host quarantine web2
+cnsmo-manage host quarantine web2 --release
+cnsmo-manage host quarantine web2 web3 --dry-run
+"""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("hosts", nargs="+", metavar="HOST", help="their names")
+        parser.add_argument("--release", action="store_true", help="let them back")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        name, client = self.deployment(parsed_args), self.session.client
+        known = {host.name for host in client.host_list(name)}
+        for host in parsed_args.hosts:
+            if host not in known:
+                raise _unknown(name, host)
+        release = parsed_args.release
+        if parsed_args.dry_run:
+            given = hosts.addresses(client, name)
+            for host in parsed_args.hosts:
+                vpns = ", ".join(given.get(host, {})) or "none"
+                done = "let {} back" if release else "take {} out of everything"
+                self.dry(f"{done.format(host)} (member of VPNs: {vpns})")
+            return
+        for host in dict.fromkeys(parsed_args.hosts):
+            revision = client.host_quarantine(name, host, release)
+            told = "let back" if release else "in quarantine"
+            self.say(f"Host {host} {told} since revision {revision}.")
 
 
 class Readmit(Command):
@@ -214,6 +262,25 @@ def find(client: OperatorClient, deployment: str, name: str) -> HostStatus:
         if host.name == name:
             return host
     raise _unknown(deployment, name)
+
+
+def _removed(client: OperatorClient, deployment: str, name: str) -> dict[str, Any]:
+    """What is known of a host that was removed.
+
+    :raises NotFound: when there never was one of that name.
+    """
+    found = [it for it in client.host_removals(deployment) if it.host == name]
+    if not found:
+        raise _unknown(deployment, name)
+    last = found[-1]
+    return {
+        "Name": last.host,
+        "ID": last.id,
+        "Removed": Moment(last.removed_at),
+        "Removed in revision": last.revision,
+        "Confirmed by all others": Moment(last.confirmed_at),
+        "Waiting for": Names(last.waiting),
+    }
 
 
 def _unknown(deployment: str, host: str) -> NotFound:

@@ -282,15 +282,15 @@ def _served(view: View, host: str, name: str | None) -> list[str]:
     from cnsmo.services.loadbalancer.compile import serves
     from cnsmo.services.loadbalancer.spec import LoadBalancerSpec
 
-    if host not in view.hosts:
-        raise NotFound(f"there is no host {host!r}; {did_you_mean(host, view.hosts)}")
+    if host not in view.everybody:
+        raise NotFound(f"there is no host {host!r}; {did_you_mean(host, view.everybody)}")
     _known(view, name)
     found = [
         row.name
         for row in view.rows(SERVICE)
         if name in (None, row.name)
         if any(
-            serves(pool, view.hosts[host])
+            serves(pool, view.everybody[host])
             for pool in read(LoadBalancerSpec, row.body).pools.values()
         )
     ]

@@ -32,11 +32,15 @@ class HostFacts(BaseModel):
 
 
 class Host(HostFacts):
-    """A host as everybody sees it: its facts, and the groups that its token granted."""
+    """A host as everybody sees it: its facts, and the groups that its token granted.
+
+    ``quarantined``: an operator has taken it out of everything, see View.hosts.
+    """
 
     name: Label
     id: str
     groups: frozenset[Label] = frozenset()
+    quarantined: bool = False
 
     def within(self, groups: Iterable[str]) -> bool:
         """Whether it belongs to at least one of the groups; ``all`` is every host's."""

@@ -46,11 +46,15 @@ class JoinRequest(CertificateRequest):
 
 
 class Certified(Message):
-    """A host's certificate and all authorities to believe, as PEM; seconds of its life."""
+    """A host's certificate and all authorities to believe, as PEM; seconds of its life.
+
+    ``bus_authorities``: who vouches for the broker; empty: whom the host's configuration names.
+    """
 
     certificate: str
     authorities: str
     life: float
+    bus_authorities: str = ""
 
 
 class JoinAnswer(Message):
@@ -133,6 +137,21 @@ class HostStatus(Message):
     """When its certificate ends; None: it never had one."""
     readmit_until: datetime.datetime | None = None
     """Until when a join with another key may take its place."""
+    quarantined: bool = False
+    """Whether an operator has taken it out of everything."""
+
+
+class RemovedHost(Message):
+    """A host that was removed in ``revision``."""
+
+    id: str
+    host: str
+    removed_at: datetime.datetime
+    revision: int
+    confirmed_at: datetime.datetime | None = None
+    """When the last of the others was known to have applied that revision; None: not yet."""
+    waiting: list[str] = []
+    """Hosts that have not applied it yet."""
 
 
 class DeploymentStatus(Message):

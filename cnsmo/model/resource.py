@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
@@ -106,13 +106,16 @@ class View:
         for row in rows:
             (self._dead if row.deleted else self._live).setdefault(row.kind, {})[row.name] = row
         self._granted = frozenset(granted)
+        self._everybody: dict[str, Host] | None = None
         self._hosts: dict[str, Host] | None = None
+        self._gone: frozenset[str] | None = None
         self._made: dict[Hashable, Any] = {}
 
-    def after(self, revision: int, rows: Iterable[Row]) -> View:
+    def after(self, revision: int, rows: Collection[Row]) -> View:
         """A later one, in which these rows changed; of those that were deleted nothing is kept.
 
-        It takes as long as there are rows of the kinds that changed.
+        It takes as long as there are rows of the kinds that changed; who the hosts are, and which
+        are gone, is found anew for those alone that changed.
         """
         later = View(self.deployment, revision, (), self.now, self._granted)
         later._live, later._dead = dict(self._live), dict(self._dead)
@@ -125,8 +128,15 @@ class View:
             else:
                 changed[row.kind][row.name] = row
         later._live |= changed
-        if HOST not in changed:
-            later._hosts = self._hosts
+        hosts = [row for row in rows if row.kind == HOST]
+        if self._everybody is not None:
+            later._everybody = _hosts_after(self._everybody, hosts)
+        if self._hosts is self._everybody and not any(row.host.quarantined for row in hosts):
+            later._hosts = later._everybody
+        elif self._hosts is not None:
+            later._hosts = _hosts_after(self._hosts, hosts, apart=True)
+        if self._gone is not None:
+            later._gone = _gone_after(self._gone, [row for row in rows if row.kind == AGENT])
         return later
 
     def __iter__(self) -> Iterator[Row]:
@@ -149,23 +159,43 @@ class View:
 
     @property
     def hosts(self) -> dict[str, Host]:
-        """All hosts by name, in the order of their names."""
+        """The hosts that take part in services, by name, in the order of their names.
+
+        Who is in quarantine does not: it is nobody's peer, in no set and no pool, and no service
+        has anything for it; but for the firewall, which shuts it in.
+        """
         if self._hosts is None:
-            self._hosts = {row.name: row.host for row in self.rows(HOST)}
+            everybody = self.everybody
+            apart = any(host.quarantined for host in everybody.values())
+            self._hosts = (
+                {name: host for name, host in everybody.items() if not host.quarantined}
+                if apart
+                else everybody
+            )
         return self._hosts
+
+    @property
+    def everybody(self) -> dict[str, Host]:
+        """All hosts by name, in the order of their names; those in quarantine, too."""
+        if self._everybody is None:
+            self._everybody = {row.name: row.host for row in self.rows(HOST)}
+        return self._everybody
 
     @property
     def groups(self) -> frozenset[str]:
         """All groups that exist: held by a host, or granted by a token."""
-        held = (host.groups for host in self.hosts.values())
+        held = (host.groups for host in self.everybody.values())
         return self._granted.union({ALL}, *held)
 
-    @functools.cached_property
+    @property
     def gone(self) -> frozenset[str]:
         """Hosts of which no agent is there any more."""
-        rows = self._live.get(AGENT, {}).values()  # of which there are tens of thousands
-        away = {_host_of(row) for row in rows if row.gone}
-        return frozenset(away.difference(_host_of(row) for row in rows if away and not row.gone))
+        if self._gone is None:
+            rows = self._live.get(AGENT, {}).values()  # of which there are tens of thousands
+            away = {_host_of(row) for row in rows if row.gone}
+            here = (_host_of(row) for row in rows if away and not row.gone)
+            self._gone = frozenset(away.difference(here))
+        return self._gone
 
     def in_groups(self, groups: Iterable[str]) -> dict[str, Host]:
         """Hosts that belong to at least one of the groups; ``all`` is every host."""
@@ -183,13 +213,43 @@ class View:
         return cast("T", self._made[key])
 
     def members(self, service: str, instance: str) -> dict[str, Row]:
-        """What hosts announced to an instance of a service, by host."""
+        """What hosts announced to an instance of a service, by host; not those in quarantine."""
+        found = self.places(service, instance)
+        if self.hosts is self.everybody:
+            return found
+        apart = self.everybody.keys() - self.hosts.keys()
+        return {host: row for host, row in found.items() if host not in apart}
+
+    def places(self, service: str, instance: str) -> dict[str, Row]:
+        """The same of everybody: what is given to a host in quarantine is nobody else's."""
         prefix = joined(instance, "")
         return {
             row.name[len(prefix) :]: row
             for row in self.rows(member_kind(service))
             if row.name.startswith(prefix)
         }
+
+
+def _hosts_after(hosts: dict[str, Host], rows: list[Row], apart: bool = False) -> dict[str, Host]:
+    """All hosts by name, after these rows changed; apart: without those in quarantine."""
+    if not rows:
+        return hosts
+    found = dict(hosts)
+    for row in rows:
+        if row.deleted or (apart and row.host.quarantined):
+            found.pop(row.name, None)
+        else:
+            found[row.name] = row.host
+    if found.keys() <= hosts.keys():
+        return found
+    return {name: found[name] for name in sorted(found)}
+
+
+def _gone_after(gone: frozenset[str], rows: list[Row]) -> frozenset[str] | None:
+    """Who is gone after these rows changed; None where that depends on others, too."""
+    if any(row.deleted or row.gone for row in rows):
+        return None
+    return gone.difference(map(_host_of, rows))
 
 
 def _host_of(row: Row) -> str:

@@ -21,6 +21,7 @@ from cnsmo.model.messages import Problem
 from cnsmo.model.reading import read
 from cnsmo.model.resource import AGENT, HOST, Row, View, adjustment_kind, joined, member_kind
 from cnsmo.model.suggest import did_you_mean
+from cnsmo.services.figure import Figure
 from cnsmo.services.options import NoOptions
 
 
@@ -282,6 +283,13 @@ class NetworkService(abc.ABC):
         Asked of every service, over the hosts that a changed instance of any service concerns.
         """
         return []
+
+    def figures(self, detail: Mapping[str, Any]) -> Iterable[Figure]:
+        """What a driver observed of a unit (its ``detail``), for Prometheus; pure.
+
+        A service that has this is looked at for each scrape, by its drivers' observe() alone.
+        """
+        return ()
 
     def moved_by(self, row: Row, before: Row | None) -> bool:
         """Whether hosts shall hear of a changed row at once, because this service computes

@@ -192,7 +192,7 @@ def lapsed(host: str, until: datetime.datetime) -> str:
 
 
 def revoke(writer: Writer, host: str) -> bool:
-    """Make a host's secret worthless, inside a write.
+    """Make a host's secret and certificate worthless, inside the write that removes it.
 
     :return: whether there was such a host.
     """
@@ -203,7 +203,7 @@ def revoke(writer: Writer, host: str) -> bool:
             IDENTITIES.c.host == host,
             IDENTITIES.c.revoked_at.is_(None),
         )
-        .values(revoked_at=writer.now)
+        .values(revoked_at=writer.now, removed_revision=writer.base_revision + 1)
     )
     return bool(done.rowcount)
 

@@ -76,12 +76,15 @@ IDENTITIES = sa.Table(
     sa.Column("key_hash", sa.String(64), nullable=True),
     sa.Column("expires_at", TIME, nullable=True),
     sa.Column("readmit_until", TIME, nullable=True),
+    sa.Column("removed_revision", sa.BigInteger, nullable=True),
+    sa.Column("confirmed_at", TIME, nullable=True),
     sa.Index(None, "deployment_id", "host"),
     **MYSQL,
 )
 """Who a host is on the bus. ``nonce_hash``: recognises the repetition of a join. ``key_hash``: of
 the key that its certificate is for; ``expires_at``: when the newest one ends. Both are NULL for a
 host from before there were certificates. ``readmit_until``: a join with another key may replace it.
+``removed_revision``: in which it was removed; ``confirmed_at``: all others had applied that.
 """
 
 AGENTS = sa.Table(

@@ -6,7 +6,7 @@ its own). A test may stop, kill or pause it: before that test's fixtures are tor
 before the next test, every bed is made to run again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -71,10 +71,10 @@ def pytest_runtest_teardown() -> None:
 
 
 @contextmanager
-def session_bed(kind: type[B]) -> Iterator[B]:
+def session_bed(make: Callable[[], B]) -> Iterator[B]:
     """A running bed that is repaired after each test; skips, naming the package, without it."""
     try:
-        bed = kind()
+        bed = make()
     except MissingPackage as error:
         pytest.skip(f"MISSING SERVER: {error}")
     try:

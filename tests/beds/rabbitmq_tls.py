@@ -33,7 +33,8 @@ MANAGER = "bed"
 class TlsRabbitmqBed(RabbitmqBed):
     """RabbitMQ with TLS on `tls_port` and the management API on `management_port`."""
 
-    def __init__(self) -> None:
+    def __init__(self, trusted: str = "") -> None:
+        """trusted: authorities, as PEM, whose clients are let in, too."""
         super().__init__(plugins=["rabbitmq_management", "rabbitmq_auth_mechanism_ssl"])
         lease = PortLease()
         self._leases.append(lease)
@@ -42,11 +43,13 @@ class TlsRabbitmqBed(RabbitmqBed):
         self.client: Pair = self.authority.issue("anybody")
         """Of a client that logs in by password."""
         server = self.authority.issue("broker", address="127.0.0.1")
+        clients = self.directory / "pki" / "clients.pem"
+        clients.write_text(self.authority.bundle.read_text() + trusted)
         self._config += CONFIG.format(
             largest=LARGEST,
             port=self.tls_port,
             management=self.management_port,
-            ca=self.authority.bundle,
+            ca=clients,
             certificate=server.certificate,
             key=server.key,
         )

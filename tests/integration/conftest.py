@@ -15,22 +15,28 @@ from tests.joining import Door
 
 
 @pytest.fixture
-def bare_fleet(
-    tmp_path: Path,
-    broker_vhost: Vhost,
-    postgresql: PostgresqlBed,
-    conf: cfg.ConfigOpts,
-    door: Door,
-) -> Iterator[Fleet]:
-    """A migrated, empty System State; no process runs yet."""
+def migrated_postgresql(postgresql: PostgresqlBed) -> Iterator[str]:
+    """URL of a migrated, empty System State."""
     name = postgresql.create_database()
     engine = engine_for(postgresql.url(name))
     schema.upgrade(engine)
     engine.dispose()
-    made = Fleet(tmp_path, broker_vhost, postgresql.url(name), conf, door)
+    yield postgresql.url(name)
+    postgresql.drop_database(name)
+
+
+@pytest.fixture
+def bare_fleet(
+    tmp_path: Path,
+    broker_vhost: Vhost,
+    migrated_postgresql: str,
+    conf: cfg.ConfigOpts,
+    door: Door,
+) -> Iterator[Fleet]:
+    """A migrated, empty System State; no process runs yet."""
+    made = Fleet(tmp_path, broker_vhost, migrated_postgresql, conf, door)
     yield made
     made.close()
-    postgresql.drop_database(name)
 
 
 @pytest.fixture

@@ -133,6 +133,8 @@ class Fleet:
             },
         }
         """What all programs are configured with, by group."""
+        self.core_settings: dict[str, Mapping[str, object]] = {}
+        """What cores alone are configured with."""
         self.env: dict[str, str] = {}
         """What all programs find in their environment besides the test's own."""
         self.programs: list[Program] = []
@@ -145,7 +147,9 @@ class Fleet:
     def core(self, name: str = "core", **options: object) -> Program:
         """A core process; it lets hosts join unless another one does so already."""
         door = {"listen": ""} if any(it.process.alive for it in self.cores) else {}
-        config = self._config(name, {"core": options, "join": door})
+        joining = {**self.core_settings.get("join", {}), **door}
+        mine = {**self.core_settings, "core": options, "join": joining}
+        config = self._config(name, mine)
         core = Program(
             "cnsmo.cmd.core",
             ["--config-file", str(config)],

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class RabbitmqBroker(Broker):
             _management_password(conf),
             conf.bus.management_ca_file,
         )
-        self._key = _secret("key_file", conf.bus.key_file)
+        self._key = _content("key_file", conf.bus.key_file)
         if len(self._key) < KEY_LENGTH:
             raise InvalidRequest(
                 f"[bus] key_file {conf.bus.key_file}: needs {KEY_LENGTH} or more random "
@@ -55,6 +55,11 @@ class RabbitmqBroker(Broker):
         self._vhost = self._agents_url().virtual_host
         self.answering_url = self._url(layout.ANSWER, ANSWERING)
         self.hinting_url = self._url(layout.HINT, {})
+
+    def authorities(self) -> str:
+        """Read each time: it may be another one by now."""
+        path = self._options.agents_ca_file
+        return _content("agents_ca_file", path) + "\n" if path else ""
 
     def prepare(self) -> None:
         """The virtual host, the core's exchange and queue, its two accounts, the bounds."""
@@ -84,7 +89,7 @@ class RabbitmqBroker(Broker):
         self._api.post(
             "bindings", self._vhost, "e", source, "e", destination, body={"routing_key": key}
         )
-        login = {"rabbit_login_method": "EXTERNAL"} if self._by_certificate else {}
+        login = transport.BY_CERTIFICATE if self._by_certificate else {}
         return self._url(name, login)
 
     def revoke(self, ident: str) -> None:
@@ -161,11 +166,11 @@ class RabbitmqBroker(Broker):
     def _password(self, name: str) -> str:
         return layout.derived_password(self._key, name)
 
-    def _url(self, name: str, query: dict[str, str]) -> str:
+    def _url(self, name: str, query: Mapping[str, str]) -> str:
         url = self._agents_url() if name.startswith(layout.account("")) else self._cores_url()
         for host in url.hosts:
             host.username = name
-            host.password = "" if "rabbit_login_method" in query else self._password(name)
+            host.password = "" if query == transport.BY_CERTIFICATE else self._password(name)
         url.query.update(query)
         return str(url)
 
@@ -209,11 +214,11 @@ def _management_password(conf: cfg.ConfigOpts) -> str:
     return (
         str(given)
         if given
-        else _secret("management_password_file", conf.bus.management_password_file)
+        else _content("management_password_file", conf.bus.management_password_file)
     )
 
 
-def _secret(option: str, path: str) -> str:
+def _content(option: str, path: str) -> str:
     try:
         return Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError) as exc:

@@ -64,7 +64,7 @@ class Known:
     def __init__(self, view: View, networks: Iterable[str]) -> None:
         """networks: names of the VPNs."""
         self._groups = view.groups
-        self._hosts = frozenset(view.hosts)
+        self._hosts = frozenset(view.everybody)
         self._vpns = frozenset(networks)
 
     def check(self, path: str, terms: tuple[str, ...]) -> list[Problem]:

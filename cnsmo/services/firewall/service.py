@@ -20,10 +20,11 @@ from cnsmo.services.base import (
     unknown_groups,
 )
 from cnsmo.services.firewall.check import check_rules, check_together
-from cnsmo.services.firewall.compile import Asked, compile_firewall, concerned
+from cnsmo.services.firewall.compile import Asked, compile_firewall
 from cnsmo.services.firewall.desired import FirewallDesired
 from cnsmo.services.firewall.effects import Told, changed_flows, told
 from cnsmo.services.firewall.flows import Site, failed_tests
+from cnsmo.services.firewall.shut import in_force
 from cnsmo.services.firewall.spec import FirewallSpec
 
 UNIT = "host"
@@ -73,8 +74,8 @@ class FirewallService(NetworkService):
         return None if desired is None else told(self._asked(view, host), desired)
 
     def _asked(self, view: View, host: str) -> Asked:
-        me = view.hosts.get(host)
-        return [] if me is None else concerned(specs(self, view), me)
+        me = view.everybody.get(host)
+        return [] if me is None else in_force(specs(self, view), me)
 
     def site(self, view: View) -> Site:
         """All firewalls of the deployment, to ask them about flows."""

@@ -99,7 +99,7 @@ def check_vips(
                     remedy="take one of the underlay's",
                 )
             )
-        owners = [host.name for host in view.hosts.values() if vip in host.own_addresses]
+        owners = [host.name for host in view.everybody.values() if vip in host.own_addresses]
         if owners:
             problems.append(
                 Problem(
@@ -143,7 +143,7 @@ def _binds(spec: LoadBalancerSpec) -> list[Bind]:
 
 
 def _unknown_hosts(view: View, path: str, hosts: Iterable[str]) -> list[Problem]:
-    known = view.hosts
+    known = view.everybody
     return [
         Problem(
             path=path,
@@ -157,7 +157,7 @@ def _unknown_hosts(view: View, path: str, hosts: Iterable[str]) -> list[Problem]
 
 
 def _unknown_either(view: View, path: str, names: Iterable[str]) -> list[Problem]:
-    hosts, groups = frozenset(view.hosts), view.groups
+    hosts, groups = frozenset(view.everybody), view.groups
     problems = []
     for name in names:
         if name in hosts and name in groups:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -13,6 +13,7 @@ from cnsmo.model.messages import Problem
 from cnsmo.model.resource import View
 from cnsmo.services import networks, registry
 from cnsmo.services.base import Desired, Listener, NetworkService, Unit, adjustments, specs
+from cnsmo.services.figure import Figure
 from cnsmo.services.loadbalancer.adjusted import Adjustment
 from cnsmo.services.loadbalancer.check import (
     check_features,
@@ -24,6 +25,7 @@ from cnsmo.services.loadbalancer.compile import compile_balancer
 from cnsmo.services.loadbalancer.desired import LoadBalancerDesired
 from cnsmo.services.loadbalancer.driver import LoadBalancerDriver
 from cnsmo.services.loadbalancer.features import Feature
+from cnsmo.services.loadbalancer.figures import figures
 from cnsmo.services.loadbalancer.spec import LoadBalancerSpec
 
 
@@ -92,6 +94,9 @@ class LoadBalancerService(NetworkService):
                 )
             )
         return found
+
+    def figures(self, detail: Mapping[str, Any]) -> Iterable[Figure]:
+        return figures(detail)
 
     def abilities(self) -> dict[str, frozenset[Feature]]:
         """What each installed driver can."""

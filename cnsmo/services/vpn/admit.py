@@ -24,7 +24,7 @@ def allocate(view: View, instance: str, host: str, spec: VpnSpec) -> tuple[str, 
     :raises Refused: when a pool is full; the text says how full and until when.
     """
     own_name = joined(instance, host)
-    live = view.members("vpn", instance)
+    live = view.places("vpn", instance)
     own = live.pop(host, None)
     gone = {
         row.name: row

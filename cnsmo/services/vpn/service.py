@@ -136,7 +136,7 @@ def _refuse_anothers_key(view: View, instance: str, host: str, announced: BaseMo
     :raises Refused: naming the other.
     """
     mine = _keys(announced.model_dump())
-    for other, member in view.members("vpn", instance).items():
+    for other, member in view.places("vpn", instance).items():
         if other != host and mine & _keys(member.body):
             raise Refused(
                 f"VPN {instance}: {other} has announced the same key (a copied disk?): remove the "

@@ -101,6 +101,22 @@ def test_who_falls_again_and_again_serves_only_while_no_other_is_well(
     assert scene.observe(wanted).problems == ()
 
 
+def test_who_is_drained_again_and_again_fell_not_once(scene: Scene) -> None:
+    scene.serve(1, 2)
+    wanted = desired(*scene.servers(1, 2), drain=0)
+    web1, web2 = scene.servers(1, 2)
+    drained = desired(dataclasses.replace(web1, drain=True), web2, drain=0)
+    scene.settle(wanted)
+    for _ in range(FALLS):
+        scene.apply(drained)
+        eventually(lambda: scene.state(drained, "web1") == "drain")
+        scene.apply(wanted)
+        eventually(lambda: scene.state(wanted, "web1") == "up")
+    scene.follow(wanted)
+    assert scene.observe(wanted).problems == ()
+    assert set(scene.who()) == {"web1", "web2"}
+
+
 def test_checks_that_come_out_good_and_bad_in_turn_change_nothing(scene: Scene) -> None:
     scene.serve(1, 2)
     check = dataclasses.replace(QUICK, path="/healthz/turns", rise=2, fall=2)

@@ -89,6 +89,24 @@ def test_hosts_are_removed(person, puppet):
     person.does("host remove a b a")
     assert [row["name"] for row in person.does("host list -f json").json] == ["c"]
     person.fails(4, "host remove a --dry-run")
+    shown = person.does("host show a -f json").json
+    assert shown["confirmed_by_all_others"] is None
+    assert shown["waiting_for"] == ["c"]
+    assert shown["removed_in_revision"] > 0
+    assert "| Waiting for " in person.does("host show a").out
+
+
+def test_hosts_go_into_quarantine_and_come_back(person, puppet):
+    mesh(person, puppet)
+    said = person.does("host quarantine a --dry-run").out
+    assert "would take a out of everything (member of VPNs: backbone)" in said
+    assert person.does("host show a -f json").json["in_quarantine"] is False
+    assert "Host a in quarantine since revision " in person.does("host quarantine a a").out
+    assert person.does("host show a -f json").json["in_quarantine"] is True
+    assert "'nix'" in person.fails(4, "host quarantine nix")
+    assert "would let a back" in person.does("host quarantine a --release --dry-run").out
+    assert "Host a let back since revision " in person.does("host quarantine a --release").out
+    assert person.does("host show a -f json").json["in_quarantine"] is False
 
 
 def test_agents(person, puppet):

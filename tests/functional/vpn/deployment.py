@@ -5,6 +5,7 @@ The real service admits and compiles; the drivers are the ones under test, one p
 """
 
 import datetime
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,18 @@ class Deployment:
             self.announce(name)
         for name in self.drivers:
             self.apply(name)
+
+    def follow(self, seconds: float = 5.0) -> None:
+        """Apply again wherever a driver asks for it, as agents do, until none does."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            seen = {name: each.observe(self.desired(name)) for name, each in self.drivers.items()}
+            waits = {name: found.again for name, found in seen.items() if found.again is not None}
+            if not waits:
+                return
+            time.sleep(min(waits.values()))
+            for name in waits:
+                self.apply(name)
 
     def vpn_address(self, name: str, version: int = 4) -> str:
         for address in self._rows[MEMBER, joined(VPN, name)].body["addresses"]:

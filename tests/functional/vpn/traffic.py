@@ -43,6 +43,7 @@ class VpnTraffic:
     def mesh(self, shop: Deployment) -> Deployment:
         """The VPN is up on all three, and was seen to work."""
         shop.converge()
+        shop.follow()
         self.assert_works(shop)
         return shop
 

@@ -30,7 +30,7 @@ from cnsmo.model.messages import JoinAnswer, TokenRequest
 from tests.beds import TlsRabbitmqBed
 from tests.beds.rabbitmq_tls import MANAGER
 from tests.eventually import eventually
-from tests.joining import join_request, make_authority
+from tests.joining import join_request
 
 RABBIT = "oslo_messaging_rabbit"
 MIB = 1024 * 1024
@@ -63,7 +63,6 @@ class Site:
 
     def _configure(self) -> None:
         bed, place = self.bed, f"127.0.0.1:{self.bed.tls_port}"
-        make_authority(self.conf)
         key = self.path / "broker.key"
         key.write_text(secrets.token_hex(32))
         account = f"{self.operators.user}:{self.operators.password}"

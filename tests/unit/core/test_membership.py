@@ -29,17 +29,6 @@ MESH = "deployment: shop\nvpn: {backbone: {cidr: 10.66.0.0/16, driver: noop, mem
 OFFER = {"service": "vpn", "instance": "backbone", "body": {"driver": "noop"}}
 REPORT = {"service": "vpn", "state": "ready", "applied_revision": 1}
 
-CALLS: dict[str, dict[str, Any]] = {
-    "certify": {"csr": "x"},
-    "sync": {"since": 0},
-    "facts": {"facts": {}},
-    "announce": {"announcement": OFFER},
-    "withdraw": {"service": "vpn", "instance": "backbone"},
-    "report": {"report": REPORT},
-    "heartbeat": {"beat": {"applied": {"vpn": 1}}},
-    "leave": {},
-}
-
 
 @pytest.fixture
 def web1(operator: Operator) -> Caller:
@@ -186,40 +175,6 @@ def test_a_service_that_the_core_does_not_have_is_passed_over(
 
 
 # who calls
-
-
-@pytest.mark.parametrize("method", CALLS)
-@pytest.mark.parametrize("proof", ["none", "no secret", "wrong secret", "unknown id", "no text"])
-def test_every_call_needs_the_secret(core: Core, web1: Caller, method: str, proof: str) -> None:
-    secret = web1.context["agent_secret"]
-    contexts: dict[str, dict[str, Any]] = {
-        "none": {},
-        "no secret": {"agent_id": web1.ident},
-        "wrong secret": {"agent_id": web1.ident, "agent_secret": "guess"},
-        "unknown id": {"agent_id": "h-000000000000", "agent_secret": secret},
-        "no text": {"agent_id": web1.ident, "agent_secret": [secret]},
-    }
-    before = core.store.changes("shop")
-    with pytest.raises(Denied) as caught:
-        getattr(Caller(core, contexts[proof]), method)(**CALLS[method])
-    assert str(caught.value) == str(Denied())
-    assert core.store.changes("shop") == before
-
-
-def test_every_call_of_agents_is_tried_above() -> None:
-    from cnsmo.core.endpoints import AgentEndpoints
-
-    served = {name for name in vars(AgentEndpoints) if not name.startswith("_")} - {"target"}
-    assert served == {*CALLS}
-
-
-@pytest.mark.parametrize("method", CALLS)
-def test_who_was_removed_is_told_so_on_every_call(
-    operator: Operator, web1: Caller, method: str
-) -> None:
-    operator.host_remove(deployment="shop", host="web1")
-    with pytest.raises(Removed, match="host 'web1' was removed from its deployment"):
-        getattr(web1, method)(**CALLS[method])
 
 
 @pytest.mark.parametrize("name", ["host", "host_name", "agent_id", "who"])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnsmo.model import errors
-from cnsmo.model.resource import CORE, HOST, Row, View, joined, member_kind
+from cnsmo.model.resource import AGENT, CORE, HOST, Row, View, joined, member_kind
 
 NOW = datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC)
 
@@ -48,6 +48,45 @@ def test_the_order_of_rows_does_not_matter(rows: list[Row]) -> None:
     assert view.get(HOST, "old") is None
     assert view.get(HOST, "web1") == ROWS[1]
     assert view.get("nothing", "web1") is None
+
+
+DELETED = st.booleans()
+SOME_HOST = st.sampled_from(["db1", "web1", "web2"])
+CHANGES = st.one_of(
+    st.builds(
+        lambda name, deleted, apart: row(HOST, name, deleted, id=name, quarantined=apart),
+        SOME_HOST,
+        DELETED,
+        st.booleans(),
+    ),
+    st.builds(
+        lambda name, service, deleted, state: row(AGENT, f"{name}/{service}", deleted, state=state),
+        SOME_HOST,
+        st.sampled_from(["vpn", "firewall"]),
+        DELETED,
+        st.sampled_from(["ready", "down", "left"]),
+    ),
+)
+
+
+@given(turns=st.lists(st.tuples(st.booleans(), st.lists(CHANGES, max_size=3)), max_size=8))
+def test_a_later_view_is_as_one_that_is_made_anew(turns: list[tuple[bool, list[Row]]]) -> None:
+    view, live = View("shop", 0, []), dict[tuple[str, str], Row]()
+    for number, (asked, rows) in enumerate(turns, 1):
+        if asked:
+            view.hosts, view.gone  # noqa: B018  # what was found once is brought up to date
+        view = view.after(number, rows)
+        for each in rows:
+            live.pop((each.kind, each.name), None)
+            if not each.deleted:
+                live[each.kind, each.name] = each
+        anew = View("shop", number, live.values())
+        assert list(view) == list(anew)
+        if asked:
+            assert list(view.hosts.items()) == list(anew.hosts.items())
+            assert list(view.everybody.items()) == list(anew.everybody.items())
+            assert not any(host.quarantined for host in view.hosts.values())
+            assert view.gone == anew.gone
 
 
 def test_names_of_several_parts_are_joined_by_a_slash() -> None:

@@ -204,7 +204,14 @@ def in_slot(text: str, slot: str) -> str:
 
     if slot == SLOTS[0]:
         return text
-    return re.sub(_QUOTED_OR_SLOT, lambda it: f".{slot}" if it[0][0] == "." else it[0], text)
+    marks = tuple(f".{it}" for it in SLOTS)
+    named = re.compile(_QUOTED_OR_SLOT)
+    return "".join(
+        named.sub(lambda it: f".{slot}" if it[0][0] == "." else it[0], line)
+        if any(mark in line for mark in marks)  # few of thousands of rules name one
+        else line
+        for line in text.splitlines(keepends=True)
+    )
 
 
 def slot_in_force(nft: Nft) -> str | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from cnsmo.services.loadbalancer.desired import LoadBalancerDesired, Pool, Server
 
@@ -40,6 +40,12 @@ class Falls:
             self._falls.setdefault(place, []).extend([now] * min(more, FALLS))
         self._counted = {name: number for name, (_place, number) in counted.items()}
         self._falls = {place: falls for place, falls in self._falls.items() if place in here}
+
+    def excuse(self, names: Iterable[str]) -> None:
+        """Take what these count until the next look for our own doing: to HAProxy a server falls,
+        too, when it is drained, and when it has to pass a check before it serves again."""
+        for name in names:
+            self._counted.pop(name, None)
 
     @property
     def due(self) -> bool:

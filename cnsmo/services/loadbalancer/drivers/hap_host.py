@@ -26,3 +26,5 @@ class Host:
     ipv6: bool = True
     secret: str = ""
     material: Material | None = None
+    processors: tuple[int, ...] = ()
+    """Those that it may use, by number; each thread stays on one. Empty: as the kernel likes."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from cnsmo.services.loadbalancer.drivers.hap_plan import (
     done,
     leaves,
     make_plan,
+    ordered,
     strays,
 )
 from cnsmo.services.loadbalancer.drivers.hap_process import HapProcess
@@ -78,10 +79,14 @@ class Scene:
 class HapInstance:
     """What runs, and its files in state_dir."""
 
-    def __init__(self, system: System, state_dir: Path, label: str) -> None:
+    def __init__(
+        self, system: System, state_dir: Path, label: str, ordered: Callable[[list[str]], None]
+    ) -> None:
+        """ordered: told the paths of the servers of which a worker takes orders."""
         self._process = HapProcess(system, state_dir)
         self._leaving = Leaving(state_dir)
         self._label = label
+        self._ordered = ordered
 
     def converge(self, wanted: Wanted) -> list[str]:
         """Bring it to what is wanted.
@@ -219,6 +224,7 @@ class HapInstance:
     def _tell(self, commands: Iterable[str]) -> str:
         """Give orders to the worker; the first refusal, if there is one."""
         orders = list(commands)
+        self._ordered([path for order in orders if (path := ordered(order))])
         answers = self._process.worker.tell(orders) if orders else ()
         refused = [f"{order}: {answer}" for order, answer in answers if not done(answer)]
         for line in refused[:5]:
@@ -246,7 +252,7 @@ def _leavers(wanted: Wanted, earlier: Mapping[Key, Leaver], scene: Scene) -> Lea
     until = time.monotonic() + wanted.drain
     for server in strays(wanted.config, found, scene.seen.values()):
         found[server.key] = Leaver(server=server, until=until)
-    bare = _bare(wanted.config, scene.seen)
+    bare = _bare(wanted.config, scene.seen) if found else ()
     return {key: _served(it, it.server.pool in bare, scene.seen) for key, it in found.items()}
 
 

@@ -90,6 +90,14 @@ def done(answer: str) -> bool:
     return answer in DONE or answer.startswith(CHANGED)
 
 
+def ordered(command: str) -> str:
+    """The path of the server that a command brings into another state; "" for all others."""
+    match command.split():
+        case ["set", "server", path, "state" | "health", *_]:
+            return path
+    return ""
+
+
 def removal(server: HapServer, overdue: bool) -> list[str]:
     """The commands that delete a server; the last one is the one that counts.
 
@@ -135,6 +143,8 @@ def _leave(server: HapServer, known: Seen) -> list[Step]:
 
 
 def _adjust(server: HapServer, known: Seen) -> list[Step]:
+    if _alike(server, known):
+        return []
     path, title = server.path, server.title
     steps = []
     if (known.address, known.port) != (server.address, server.port):
@@ -155,6 +165,16 @@ def _adjust(server: HapServer, known: Seen) -> list[Step]:
     if not server.stopped and (known.stopped or known.drained):
         steps.append(Step(f"{title} is drained", f"{title}: ready", tuple(_ready(server))))
     return steps
+
+
+def _alike(server: HapServer, known: Seen) -> bool:
+    """Whether nothing has to be done about it, as about nearly all of them."""
+    return (
+        (known.address, known.port, known.weight) == (server.address, server.port, server.weight)
+        and known.checking >= server.checked
+        and known.stopped == server.stopped
+        and (server.stopped or not known.drained)
+    )
 
 
 def _out_of_order(config: Config, there: Mapping[Key, Seen]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from cnsmo.model.errors import DriverError
 from cnsmo.services.loadbalancer.desired import (
@@ -41,6 +41,8 @@ OLD_WORKERS = 20
 MOST_FILES = 1 << 20
 """Where nothing is asked for: HAProxy makes room for all files that it may open, and containers
 often set no limit to that."""
+MOST_THREADS = 16
+"""A larger machine may have several memory nodes, of which HAProxy picks one by itself."""
 FIRST_CHECKS = "200ms"
 """Within which time the first checks of new servers are spread."""
 
@@ -122,6 +124,7 @@ def _global(desired: LoadBalancerDesired, host: Host) -> Iterator[str]:
     if host.user:
         yield f"user {text.token('user', host.user)}"
         yield f"group {text.token('group', host.group)}"
+    yield from _threads(host.processors)
     yield "stats socket unix@../stats.sock mode 600 level admin"
     yield "server-state-file ../servers.state"
     yield f"max-spread-checks {FIRST_CHECKS}"
@@ -136,6 +139,15 @@ def _global(desired: LoadBalancerDesired, host: Host) -> Iterator[str]:
         yield f"ssl-default-bind-ciphers {CIPHERS}"
     if _remembers(desired):
         yield "localpeer cnsmo"
+
+
+def _threads(processors: Sequence[int]) -> Iterator[str]:
+    """Each thread stays on a processor of its own, whose caches then have what it needs."""
+    count = len(processors)
+    if 1 < count <= MOST_THREADS:
+        numbers = " ".join(text.number("processor", it, 0, 1 << 16) for it in processors)
+        yield f"nbthread {count}"
+        yield f"cpu-map auto:1/1-{count} {numbers}"
 
 
 CIPHERS = ":".join(

@@ -7,8 +7,9 @@ changes one of these is another server, and the earlier one leaves like any othe
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterable
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -26,6 +27,8 @@ from cnsmo.services.loadbalancer.drivers import hap_text as text
 BACKUP = "_backup"
 SMALLEST_ID, IDS = 1000, 2**31 - 2000
 """HAProxy's ids are positive and have 31 bits; the first ones are those of servers without one."""
+remembered = functools.lru_cache(1 << 13)
+"""Nearly all servers are what they were when they were looked at last."""
 
 
 class HapServer(BaseModel):
@@ -79,17 +82,39 @@ class HapServer(BaseModel):
         return f"server {self.name} {self.words}{' disabled' if self.stopped else ''}"
 
 
+class Common(NamedTuple):
+    """What a pool says of each of its servers; see there."""
+
+    pool: str
+    checked: bool
+    hashed: bool
+    ordered: bool
+
+
 def servers_of(pool: Pool) -> tuple[HapServer, ...]:
     """The servers of a pool, in the order in which they stand in the file.
 
     :raises DriverError: when one cannot be rendered, or is there twice.
     """
-    found = sorted((_server(pool, server) for server in pool.servers), key=lambda it: it.name)
-    names = [server.name for server in found]
-    if len(set(names)) < len(names):
+    try:
+        named = {_name(server): server for server in pool.servers}
+    except TypeError:  # it cannot be hashed, as all that a server may say can be
+        raise text.wrong("servers", pool.servers) from None
+    if len(named) < len(pool.servers):
+        names = [_name(server) for server in pool.servers]
         double = next(name for name in names if names.count(name) > 1)
         raise DriverError(f"the pool {pool.name} has {double} twice")
-    return tuple(found if pool.algorithm == Algorithm.FIRST else _identified(found))
+    of_all = Common(
+        pool=text.pool(pool.name),
+        checked=pool.check.kind != Checking.NONE,
+        hashed=pool.persistence == Persistence.COOKIE,
+        ordered=pool.algorithm == Algorithm.FIRST,
+    )
+    taken: set[int] = set()
+    return tuple(
+        _server(of_all, named[name], 0 if of_all.ordered else _ident(named[name], taken))
+        for name in sorted(named)
+    )
 
 
 def common_words(pool: Pool) -> str:
@@ -108,37 +133,42 @@ def common_words(pool: Pool) -> str:
 PROXIES: dict[str, tuple[str, ...]] = {"": (), "v1": ("send-proxy",), "v2": ("send-proxy-v2",)}
 
 
-def _server(pool: Pool, server: Server) -> HapServer:
-    host, address, port = text.host(server.name), text.address(server.address), server.port
+@remembered
+def _name(server: Server) -> str:
     backup = BACKUP if server.backup else ""
+    address = text.address(server.address)
+    return f"{text.host(server.name)}_{address}_{text.port(server.port)}{backup}"
+
+
+@remembered
+def _server(of_all: Common, server: Server, ident: int) -> HapServer:
     return HapServer(
-        pool=text.pool(pool.name),
-        name=f"{host}_{address}_{text.port(port)}{backup}",
-        host=host,
-        address=str(address),
-        port=port,
-        ident=0,
+        name=_name(server),
+        host=text.host(server.name),
+        address=str(text.address(server.address)),
+        port=server.port,
+        ident=ident,
         weight=int(text.number("weight", server.weight, 0, HEAVIEST)),
         backup=bool(server.backup),
         stopped=bool(server.drain),
-        checked=pool.check.kind != Checking.NONE,
-        hashed=pool.persistence == Persistence.COOKIE,
-        ordered=pool.algorithm == Algorithm.FIRST,
+        **of_all._asdict(),
     )
 
 
-def _identified(servers: Iterable[HapServer]) -> list[HapServer]:
-    """With ids that depend on nothing but the servers themselves.
+def _ident(server: Server, taken: set[int]) -> int:
+    """An id that depends on nothing but the servers themselves; it is then taken.
 
     Hashing is by id: clients find the same server after a restart, and at another carrier.
     """
-    taken: set[int] = set()
-    found = []
-    for server in servers:
-        digest = hashlib.sha256(f"{server.address} {server.port} {server.backup}".encode()).digest()
-        ident = SMALLEST_ID + int.from_bytes(digest[:8]) % IDS
-        while ident in taken:
-            ident += 1
-        taken.add(ident)
-        found.append(server.model_copy(update={"ident": ident}))
-    return found
+    ident = _first_ident(server)
+    while ident in taken:
+        ident += 1
+    taken.add(ident)
+    return ident
+
+
+@remembered
+def _first_ident(server: Server) -> int:
+    address = text.address(server.address)
+    digest = hashlib.sha256(f"{address} {server.port} {bool(server.backup)}".encode()).digest()
+    return SMALLEST_ID + int.from_bytes(digest[:8]) % IDS

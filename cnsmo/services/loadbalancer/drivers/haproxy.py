@@ -8,6 +8,7 @@ worker takes the listening sockets over. What runs is always what is on the disk
 from __future__ import annotations
 
 import datetime
+import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -49,10 +50,10 @@ class HaproxyDriver(LoadBalancerDriver):
 
     def __init__(self, system: System, unit: str, label: str, state_dir: Path) -> None:
         super().__init__(system, unit, label, state_dir)
-        self._instance = HapInstance(system, state_dir, label)
+        self._falls = Falls()
+        self._instance = HapInstance(system, state_dir, label, ordered=self._falls.excuse)
         self._store = CertificateStore(system, state_dir)
         self._vrrp = Vrrp(system, state_dir)
-        self._falls = Falls()
         self._account: tuple[str, str] | None = None
         self._checked = False
 
@@ -127,7 +128,8 @@ class HaproxyDriver(LoadBalancerDriver):
         user, group = self._account
         cookies = any(pool.persistence == Persistence.COOKIE for pool in desired.pools)
         secret = self._secret(make) if cookies else ""
-        return Host(self.label, user, group, IPV6_SOCKETS.exists(), secret, found.material)
+        ipv6, processors = IPV6_SOCKETS.exists(), tuple(sorted(os.sched_getaffinity(0)))
+        return Host(self.label, user, group, ipv6, secret, found.material, processors)
 
     def _secret(self, make: bool) -> str:
         """What cookies are made from; without it they would tell the servers' addresses."""

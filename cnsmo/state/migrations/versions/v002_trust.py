@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trust: whose key a host's certificate is for, until when it counts; what a token is bound to."""
+"""Trust: hosts' keys and certificates, removals that others confirm, what a token is bound to."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,5 +16,7 @@ def upgrade() -> None:
     op.add_column("identities", sa.Column("key_hash", sa.String(64), nullable=True))
     op.add_column("identities", sa.Column("expires_at", TIME, nullable=True))
     op.add_column("identities", sa.Column("readmit_until", TIME, nullable=True))
+    op.add_column("identities", sa.Column("removed_revision", sa.BigInteger, nullable=True))
+    op.add_column("identities", sa.Column("confirmed_at", TIME, nullable=True))
     op.add_column("join_tokens", sa.Column("host", sa.String(63), nullable=True))
     op.add_column("join_tokens", sa.Column("source", sa.String(64), nullable=True))

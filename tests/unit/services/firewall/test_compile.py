@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cnsmo.model.resource import Row
+from cnsmo.model.resource import HOST, Row
 from cnsmo.services.firewall.desired import UNDERLAY, Action, Direction, Kind, Line, Part
 from cnsmo.services.firewall.judge import Packet, judge
 from tests.unit.services.firewall.scenes import (
@@ -190,3 +190,34 @@ def test_hosts_that_an_instance_does_not_hold_for_have_no_firewall() -> None:
 def test_the_same_rows_in_any_order_give_the_same() -> None:
     rows = deployment(policy(**RULES), policy("other", priority=3, inbound=[{"from": "db"}]))
     assert compiled(rows, "db1") == compiled(list(reversed(rows)), "db1")
+
+
+# quarantine
+
+
+def test_a_host_in_quarantine_keeps_its_fail_safe_ports_and_no_rule() -> None:
+    rule = {"from": "any", "protocol": "tcp", "ports": 5432}
+    rows = deployment(policy(inbound=[rule], failsafe=[{"ports": 2222}], mode="audit"))
+    shut = [quarantined(row) if row.name == "db1" and row.kind == HOST else row for row in rows]
+    stranger = "198.51.100.99"
+    for peer in (stranger, "198.51.100.21"):
+        assert verdict(shut, "db1", peer, 5432, UNDERLAY)[0] is Action.DROP
+        assert verdict(shut, "db1", peer, 2222, UNDERLAY)[0] is Action.ACCEPT
+    outbound = part(shut, "db1", Direction.OUTBOUND)
+    assert outbound.default is Action.DROP
+    assert not any(outbound.realms.values())
+    assert compiled(shut, "db1").cut
+
+
+def test_a_host_in_quarantine_has_a_firewall_where_none_is_declared() -> None:
+    rows = [
+        quarantined(row) if row.name == "db1" and row.kind == HOST else row for row in deployment()
+    ]
+    assert [unit.name for unit in FIREWALL.units(view(rows), "db1")] == ["host"]
+    assert verdict(rows, "db1", "198.51.100.99", 22, UNDERLAY)[0] is Action.ACCEPT
+    assert verdict(rows, "db1", "198.51.100.99", 80, UNDERLAY)[0] is Action.DROP
+    assert not FIREWALL.units(view(rows), "web1")
+
+
+def quarantined(row: Row) -> Row:
+    return Row(**{**row.model_dump(), "body": {**row.body, "quarantined": True}})

@@ -92,6 +92,15 @@ def test_a_worker_that_counts_anew_takes_nothing_back(watched: Watched) -> None:
     assert lowered(watched.look(pool(*WEBS), web1=1)) == ["web1"]
 
 
+def test_what_an_order_made_it_count_is_no_fall(watched: Watched) -> None:
+    watched.look(pool(*WEBS), web1=FALLS - 1)
+    path = next(it.path for it in render(pool(*WEBS), HOST).servers.values() if it.host == "web1")
+    for _ in range(FALLS):
+        watched.falls.excuse([path])
+        assert lowered(watched.look(pool(*WEBS), web1=2)) == []
+    assert lowered(watched.look(pool(*WEBS), web1=1)) == ["web1"], "and those before still count"
+
+
 @pytest.mark.parametrize("other", [{"drain": True}, {"weight": 0}, {"backup": True}])
 def test_the_last_that_serves_all_the_time_goes_on(watched: Watched, other: dict) -> None:
     rest = [dataclasses.replace(it, **other) for it in WEBS[1:]]

@@ -271,3 +271,13 @@ def test_a_thousand_servers_have_a_thousand_ids() -> None:
 def test_what_haproxy_cannot_do_is_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(DriverError, match=said):
         text_of(dataclasses.replace(PLAIN, **wrong))
+
+
+def test_each_thread_has_a_processor_of_its_own_where_there_are_several_and_not_many() -> None:
+    lines = text_of(PLAIN, dataclasses.replace(HOST, processors=(2, 3, 5))).splitlines()
+    assert "  nbthread 3" in lines
+    assert "  cpu-map auto:1/1-3 2 3 5" in lines
+    for processors in ((), (0,), tuple(range(17))):
+        text = text_of(PLAIN, dataclasses.replace(HOST, processors=processors))
+        assert "nbthread" not in text
+        assert "cpu-map" not in text
