@@ -15,11 +15,14 @@ from cnsmo.conf import STATE_DIR
 from cnsmo.trust import authority
 
 CONFIG = Path("/etc/rabbitmq/rabbitmq.conf")
+ENABLED = Path("/etc/rabbitmq/enabled_plugins")
 PLUGINS = ("rabbitmq_management", "rabbitmq_auth_mechanism_ssl")
 ACCOUNT = "rabbitmq"
 TLS = Path("/etc/rabbitmq/cnsmo")
 """Its key, certificate, and the authorities that it believes."""
 CORE_DIR = STATE_DIR / "core"
+AUTHORITIES = "broker-authorities.pem"
+"""What agents are told, of the core's own."""
 RENEWAL = "cnsmo-broker.timer"
 VHOST, AGENTS = "cnsmo", "cnsmo-agents"
 TEXT = """\
@@ -55,7 +58,8 @@ def prepare(address: str, machine: Machine) -> dict[str, dict[str, str]]:
     """
     machine.write(CONFIG, TEXT.format(tls=TLS), ACCOUNT)
     certify(machine)
-    machine.run("rabbitmq-plugins", "enable", "--offline", *PLUGINS)
+    # rabbitmq-plugins would make it root's alone, with the umask that this program has.
+    machine.write(ENABLED, f"[{','.join(PLUGINS)}].\n", ACCOUNT)
     machine.run("systemctl", "enable", "rabbitmq-server")
     machine.run("systemctl", "restart", "rabbitmq-server", timeout=300.0)
     password = _secret(CORE_DIR / "broker.password", machine)
@@ -69,6 +73,7 @@ def prepare(address: str, machine: Machine) -> dict[str, dict[str, str]]:
             "agents_url": f"rabbit://{place}:5671/{AGENTS}?ssl=true",
             "cores_url": f"rabbit://127.0.0.1:5672/{AGENTS}",
             "agents_login": "certificate",
+            "agents_ca_file": str(CORE_DIR / AUTHORITIES),
             "key_file": str(CORE_DIR / "broker.key"),
             "management_url": "http://127.0.0.1:15672",
             "management_user": "cnsmo",
@@ -84,6 +89,7 @@ def certify(machine: Machine) -> None:
     chain = ca.core_chain(now)
     machine.folder(TLS, ACCOUNT)
     machine.write(TLS / "authorities.pem", ca.bundle(now), ACCOUNT)
+    machine.write(CORE_DIR / AUTHORITIES, ca.bundle(now), "cnsmo")
     machine.write(TLS / "broker.key", chain.key, ACCOUNT)
     machine.write(TLS / "broker.pem", chain.certificates, ACCOUNT)
 

@@ -14,11 +14,20 @@ CACHE = "CNSMO_BARE_CACHE"
 """A directory that keeps what was made, for the next run; as tools/prove-bare.sh has it."""
 PACKAGES = [
     *("systemd-sysv", "systemd-resolved", "dbus", "udev", "kmod", "procps", "iproute2"),
-    *("cloud-init", "isc-dhcp-client", "python3-pip", "ca-certificates", "iputils-ping"),
+    *(
+        "cloud-init",
+        "isc-dhcp-client",
+        "openssh-server",
+        "python3-pip",
+        "ca-certificates",
+        "iputils-ping",
+    ),
     *("wireguard-tools", "wireguard-go", "nftables", "conntrack", "haproxy", "rabbitmq-server"),
 ]
 """What an image for CNSMO has, but for CNSMO: a test has no route to a package archive."""
 NOT_STARTED = ["haproxy", "nftables", "rabbitmq-server", "apt-daily.timer"]
+SETTINGS = "locale: C.UTF-8\nssh_genkeytypes: [ed25519]\n"
+"""Of cloud-init: as images of clouds have them, where locales are made already."""
 WAY = r"^Acquire::[a-zA-Z]+::(Proxy|CaInfo|Verify|No-Cache|Timeout)"
 """Of apt's configuration: how this machine reaches its archives."""
 
@@ -44,6 +53,7 @@ def make(into: Path) -> None:
     for name in ("etc/hostname", "etc/resolv.conf", "etc/apt/apt.conf.d/99-way"):
         (into / name).unlink(missing_ok=True)
     (into / "etc/machine-id").write_text("")
+    (into / "etc/cloud/cloud.cfg.d/99-image.cfg").write_text(SETTINGS)
     (into / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +84,7 @@ def _install(into: Path) -> None:
 
 
 def _run(*words: str) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, umask=0o022)
     if done.returncode:
         said = (done.stdout + done.stderr)[-1500:]
         raise MissingPackage(f"{' '.join(words)}: {said}")

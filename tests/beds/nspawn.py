@@ -166,6 +166,7 @@ class Machine:
         self._place = cloud.directory / "machines" / name
         for part in ("upper", "work", "root"):
             (self._place / part).mkdir(parents=True)
+            (self._place / part).chmod(0o755)  # whatever the umask takes away
         self._root = self._place / "root"
         self._process: subprocess.Popen[bytes] | None = None
         upper, work = self._place / "upper", self._place / "work"
@@ -196,6 +197,7 @@ class Machine:
             stdin=subprocess.DEVNULL,
             env={**os.environ, **ENVIRONMENT},
             preexec_fn=self._enter_cgroup,
+            umask=0o022,
         )
 
     def _plug_in(self) -> None:
