@@ -23,6 +23,8 @@ TLS = Path("/etc/rabbitmq/cnsmo")
 CORE_DIR = STATE_DIR / "core"
 AUTHORITIES = "broker-authorities.pem"
 """What agents are told, of the core's own."""
+ADDRESS = "broker.address"
+"""Where agents find the broker: its certificate says so."""
 RENEWAL = "cnsmo-broker.timer"
 VHOST, AGENTS = "cnsmo", "cnsmo-agents"
 TEXT = """\
@@ -57,6 +59,7 @@ def prepare(address: str, machine: Machine) -> dict[str, dict[str, str]]:
     :return: the core's options for it.
     """
     machine.write(CONFIG, TEXT.format(tls=TLS), ACCOUNT)
+    machine.write(CORE_DIR / ADDRESS, address, "cnsmo")
     certify(machine)
     # rabbitmq-plugins would make it root's alone, with the umask that this program has.
     machine.write(ENABLED, f"[{','.join(PLUGINS)}].\n", ACCOUNT)
@@ -86,7 +89,7 @@ def certify(machine: Machine) -> None:
     """A new certificate for the broker, and the authorities of today."""
     now = datetime.datetime.now(datetime.UTC)
     ca = authority.load(machine.path(CORE_DIR / "ca"))
-    chain = ca.core_chain(now)
+    chain = ca.broker_chain(machine.path(CORE_DIR / ADDRESS).read_text(), now)
     machine.folder(TLS, ACCOUNT)
     machine.write(TLS / "authorities.pem", ca.bundle(now), ACCOUNT)
     machine.write(CORE_DIR / AUTHORITIES, ca.bundle(now), "cnsmo")

@@ -26,7 +26,6 @@ ENVIRONMENT = {
     "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
     "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
 }
-BOOTED = "/var/lib/cloud/instance/boot-finished"
 
 
 def run(*words: str, check: bool = True) -> str:
@@ -256,17 +255,24 @@ class Machine:
             return ""
         return told.partition("status:")[2].strip().partition("\n")[0]
 
-    def reboot(self) -> None:
-        """Down in an orderly way, and up again."""
-        Path(self._root, BOOTED.lstrip("/")).unlink(missing_ok=True)
-        self.power_off()
+    def write(self, path: str, text: str, mode: int = 0o600) -> None:
+        """A file of its disk."""
+        there = self._root / path.lstrip("/")
+        there.write_text(text)
+        there.chmod(mode)
+
+    def restart(self) -> None:
+        """Reboot it: down in an orderly way, and up again. nspawn ends with 133 for that."""
+        assert self._process is not None
+        self.run("systemctl", "reboot", check=False)
+        self._process.wait(90)
         self.start()
 
     def power_off(self) -> None:
         """As ACPI's button would."""
-        self.run("systemctl", "poweroff", check=False)
         assert self._process is not None
-        self._process.wait(60)
+        self.run("systemctl", "poweroff", check=False)
+        self._process.wait(90)
 
     def close(self) -> None:
         """End it, and take its disk away."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cloud of systemd-nspawn machines, a wheelhouse of this tree, and a core that booted there."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -81,6 +82,29 @@ class Core:
         """Run cnsmo-manage there."""
         account = ("runuser", "-u", "cnsmo", "--", "/opt/cnsmo/bin/cnsmo-manage")
         return self.machine.run(*account, *words)
+
+    def rows(self, *words: str) -> list[dict[str, Any]]:
+        """What a list of cnsmo-manage holds."""
+        return list(json.loads(self.manage(*words, "-f", "json")))
+
+    def state(self, host: str) -> set[str]:
+        """The states of a host's agents."""
+        return {row["state"] for row in self.rows("agent", "list") if row["host"] == host}
+
+    def endpoint(self, host: str) -> str:
+        """Where others call a host."""
+        (found,) = (row["endpoint"] for row in self.rows("host", "list") if row["name"] == host)
+        return str(found)
+
+    def token(self, *words: str) -> str:
+        """A new token, for one host."""
+        return self.manage("token", "create", *words, "-f", "value", "-c", "token").strip()
+
+    def token_status(self, token: str) -> str:
+        """Whether it can be used."""
+        ident = token.partition(".")[0]
+        (found,) = (row["status"] for row in self.rows("token", "list") if row["id"] == ident)
+        return str(found)
 
 
 @pytest.fixture(scope="session")

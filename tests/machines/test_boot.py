@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A core and three VMs, from nothing to ready, with nobody logging in."""
 
-import json
-
 import pytest
 
 from cnsmo.boot import render
@@ -30,15 +28,11 @@ def hosts(cloud: Cloud, core: Core, source: dict[str, str]) -> dict[str, Machine
 
 
 def states(core: Core) -> dict[str, set[str]]:
-    rows = json.loads(core.manage("agent", "list", "-f", "json"))
-    found: dict[str, set[str]] = {}
-    for row in rows:
-        found.setdefault(row["host"], set()).add(row["state"])
-    return found
+    return {name: core.state(name) for name in NAMES}
 
 
 def addresses(core: Core) -> dict[str, str]:
-    rows = json.loads(core.manage("host", "list", "-f", "json"))
+    rows = core.rows("host", "list")
     return {row["name"]: row["vpn_addresses"][0] for row in rows if row["vpn_addresses"]}
 
 
@@ -57,8 +51,8 @@ def test_every_vm_is_ready_when_it_says_so(core: Core, hosts: dict[str, Machine]
 def test_the_vpn_reaches_from_every_vm_to_every_other(
     core: Core, hosts: dict[str, Machine]
 ) -> None:
-    core.machine.run("sh", "-c", f"cat >/var/lib/cnsmo/shop.yaml <<'E'\n{DOCUMENT}E")
-    core.manage("apply", "/var/lib/cnsmo/shop.yaml", "--wait")
+    core.machine.write("/tmp/shop.yaml", DOCUMENT, mode=0o644)
+    core.manage("apply", "/tmp/shop.yaml", "--wait")
     known = addresses(core)
     for machine in hosts.values():
         for address in known.values():
@@ -69,7 +63,7 @@ def test_after_a_reboot_each_comes_back_by_itself(
     cloud: Cloud, core: Core, hosts: dict[str, Machine]
 ) -> None:
     for machine in [core.machine, *hosts.values()]:
-        machine.reboot()
+        machine.restart()
     eventually(lambda: all_ready(core), timeout=180, what="all are ready again")
     target = addresses(core)["web2"]
     eventually(lambda: answers(hosts["web1"], target), timeout=60, what="the VPN is back")
