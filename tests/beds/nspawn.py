@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import uuid
@@ -16,12 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.beds.process import ServerProcess
 from tests.eventually import eventually
 
 SERVICE = Path(__file__).with_name("metadata_service.py")
 GATEWAY, METADATA = "10.78.0.1", "169.254.169.254"
 CGROUPS = [Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup")]
 """Where a host may have its hierarchies: both, or one of its own."""
+FRESH_CGROUPS = 'mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"'
+"""For a shell, in namespaces of its own: systemd in a machine wants one hierarchy."""
 ENVIRONMENT = {
     "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
     "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
@@ -49,7 +53,7 @@ class Cloud:
         (directory / "wheels").symlink_to(wheels)
         self._told: dict[str, dict[str, Any]] = {}
         self._write()
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[ServerProcess] = []
         self._begin()
 
     def _begin(self) -> None:
@@ -83,20 +87,21 @@ class Cloud:
         return path
 
     def _start(self, what: str, *words: str) -> None:
-        log = (self.directory / f"{what}.log").open("wb")
-        self._processes.append(
-            subprocess.Popen(
-                ["ip", "netns", "exec", self.name, *words],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-            )
-        )
+        command = ["ip", "netns", "exec", self.name, *words]
+        log = self.directory / f"{what}.log"
+        self._processes.append(ServerProcess(command, log=log, env=os.environ))
 
-    def boot(self, name: str, user_data: str, metadata: dict[str, str]) -> "Machine":
-        """A machine with a signal of its own; it has just been switched on."""
+    def boot(
+        self, name: str, user_data: str, metadata: dict[str, str], layer: Path | None = None
+    ) -> "Machine":
+        """A machine with a signal of its own; it has just been switched on.
+
+        layer: files that its image has beside those of all.
+        """
         number = 10 + len(self.machines)
-        machine = Machine(self, name, f"10.78.0.{number}", f"52:54:00:78:00:{number:02x}")
+        image = [layer, self.image] if layer else [self.image]
+        address, mac = f"10.78.0.{number}", f"52:54:00:78:00:{number:02x}"
+        machine = Machine(self, name, address, mac, image)
         signal = {"cnsmo_signal": f"http://{METADATA}/signal/{name}"}
         self._told[machine.address] = {
             "meta_data.json": {
@@ -148,15 +153,16 @@ class Cloud:
         for machine in self.machines.values():
             machine.close()
         for process in self._processes:
-            process.terminate()
-            process.wait(10)
+            process.stop(signal.SIGTERM, 10)
         run("ip", "netns", "del", self.name, check=False)
 
 
 class Machine:
     """One machine; its disk outlives its boots."""
 
-    def __init__(self, cloud: Cloud, name: str, address: str, mac: str) -> None:
+    def __init__(
+        self, cloud: Cloud, name: str, address: str, mac: str, image: Sequence[Path]
+    ) -> None:
         self.cloud = cloud
         self.name = name
         self.address = address
@@ -167,36 +173,31 @@ class Machine:
             (self._place / part).mkdir(parents=True)
             (self._place / part).chmod(0o755)  # whatever the umask takes away
         self._root = self._place / "root"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ServerProcess | None = None
         upper, work = self._place / "upper", self._place / "work"
-        layers = f"lowerdir={cloud.image},upperdir={upper},workdir={work}"
+        below = ":".join(map(str, image))
+        layers = f"lowerdir={below},upperdir={upper},workdir={work}"
         run("mount", "-t", "overlay", "overlay", "-o", layers, str(self._root))
 
     @property
     def alive(self) -> bool:
         """Whether it is switched on."""
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.alive
 
     def start(self) -> None:
         """Switch it on."""
         self._plug_in()
-        words = [
-            *("ip", "netns", "exec", self._label, "sh", "-c"),
-            'mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"',
-            *("sh", "systemd-nspawn", "--quiet", "--machine", self._label, "--boot"),
+        nspawn = [
+            *("systemd-nspawn", "--quiet", "--machine", self._label, "--boot"),
             *("--directory", str(self._root), "--register=no", "--keep-unit"),
             *("--console=read-only", "--capability=CAP_NET_ADMIN", "--bind=/dev/net/tun"),
             "--setenv=product_name=OpenStack Nova",
         ]
-        console = (self._place / "console").open("ab")
-        self._process = subprocess.Popen(
-            words,
-            stdout=console,
-            stderr=console,
-            stdin=subprocess.DEVNULL,
+        inside = ["ip", "netns", "exec", self._label, "sh", "-c", FRESH_CGROUPS, "sh", *nspawn]
+        self._process = ServerProcess(
+            ["sh", "-c", self._enter_cgroups() + 'exec "$@"', "sh", *inside],
+            log=self._place / "console",
             env={**os.environ, **ENVIRONMENT},
-            preexec_fn=self._enter_cgroup,
-            umask=0o022,
         )
 
     def _plug_in(self) -> None:
@@ -211,19 +212,20 @@ class Machine:
     def _groups(self) -> list[Path]:
         return [path / self._label for path in CGROUPS if (path / "cgroup.procs").exists()]
 
-    def _enter_cgroup(self) -> None:
+    def _enter_cgroups(self) -> str:
+        """For a shell: go into groups of the machine's own."""
+        lines = ["umask 022; "]
         for group in self._groups()[:2]:
-            with contextlib.suppress(OSError):
-                group.mkdir(exist_ok=True)
-                (group / "cgroup.procs").write_text("0")
+            group.mkdir(exist_ok=True)
+            lines.append(f"echo 0 >{group}/cgroup.procs; ")
+        return "".join(lines)
 
     def _leader(self) -> int:
         """The process that is number 1 in there."""
-        assert self._process is not None
-        for process in Path("/proc").glob("[0-9]*"):
+        for pid in self._process.family if self._process else ():
             with contextlib.suppress(OSError):
-                if _is_first(process) and os.path.samefile(process / "root", self._root):
-                    return int(process.name)
+                if _is_first(Path("/proc", str(pid))):
+                    return pid
         raise AssertionError(f"{self.name} is not running: {self.console()}")
 
     def run(self, *words: str, check: bool = True) -> str:
@@ -235,6 +237,10 @@ class Machine:
         """A file of its disk; "" when it is not there."""
         there = self._root / path.lstrip("/")
         return there.read_text(errors="replace") if there.exists() else ""
+
+    def copy(self, path: str, into: Path) -> None:
+        """A directory of its disk, with all owners and modes."""
+        run("cp", "-a", str(self._root / path.lstrip("/")), str(into))
 
     def console(self) -> str:
         """The end of what it said."""
@@ -276,13 +282,8 @@ class Machine:
 
     def close(self) -> None:
         """End it, and take its disk away."""
-        if self._process is not None and self.alive:
-            self._process.terminate()
-            try:
-                self._process.wait(20)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        if self._process is not None:
+            self._process.stop(signal.SIGTERM, 20)
         run("umount", "-l", str(self._root), check=False)
         run("ip", "netns", "del", self._label, check=False)
         for group in self._groups():

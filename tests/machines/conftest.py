@@ -114,3 +114,13 @@ def core(cloud: Cloud, source: dict[str, str]) -> Core:
     signal = cloud.signal("core", timeout=420)
     assert signal["status"] == "SUCCESS", (signal, machine.console())
     return Core(machine, signal["data"])
+
+
+@pytest.fixture(scope="session")
+def baked(core: Core, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an image has where CNSMO is installed in it already."""
+    layer = tmp_path_factory.mktemp("baked")
+    layer.chmod(0o755)
+    (layer / "opt").mkdir(mode=0o755)
+    core.machine.copy("/opt/cnsmo", layer / "opt")
+    return layer

@@ -33,7 +33,7 @@ def states(core: Core) -> dict[str, set[str]]:
 
 def addresses(core: Core) -> dict[str, str]:
     rows = core.rows("host", "list")
-    return {row["name"]: row["vpn_addresses"][0] for row in rows if row["vpn_addresses"]}
+    return {row["name"]: row["vpn_addresses"]["backbone"][0] for row in rows}
 
 
 def test_every_vm_is_ready_when_it_says_so(core: Core, hosts: dict[str, Machine]) -> None:
@@ -51,8 +51,8 @@ def test_every_vm_is_ready_when_it_says_so(core: Core, hosts: dict[str, Machine]
 def test_the_vpn_reaches_from_every_vm_to_every_other(
     core: Core, hosts: dict[str, Machine]
 ) -> None:
-    core.machine.write("/tmp/shop.yaml", DOCUMENT, mode=0o644)
-    core.manage("apply", "/tmp/shop.yaml", "--wait")
+    core.machine.write("/srv/shop.yaml", DOCUMENT, mode=0o644)
+    core.manage("apply", "/srv/shop.yaml", "--wait")
     known = addresses(core)
     for machine in hosts.values():
         for address in known.values():

@@ -2,17 +2,27 @@
 """What goes wrong at a boot ends in a state, and in a message that an operator can act on."""
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from cnsmo.boot import render
-from tests.beds.nspawn import METADATA, Cloud, Machine
+from tests.beds.nspawn import Cloud, Machine
 from tests.eventually import eventually
 from tests.machines.conftest import Core
 
+Boot = Callable[..., Machine]
 
-def booted(cloud: Cloud, name: str, told: dict[str, str]) -> Machine:
-    return cloud.boot(name, render.template("agent"), told)
+
+@pytest.fixture
+def boot(cloud: Cloud, baked: Path) -> Boot:
+    """A VM of an image that has CNSMO."""
+
+    def begin(name: str, told: dict[str, str]) -> Machine:
+        return cloud.boot(name, render.template("agent"), told, baked)
+
+    return begin
 
 
 def failed(cloud: Cloud, machine: Machine) -> str:
@@ -27,22 +37,21 @@ def failed(cloud: Cloud, machine: Machine) -> str:
 
 
 @pytest.fixture
-def joins(core: Core, source: dict[str, str]) -> dict[str, str]:
+def joins(core: Core) -> dict[str, str]:
     """What a VM needs to join; the token is for one host."""
     return {
         "cnsmo_core": core.url,
         "cnsmo_ca": core.ca,
         "cnsmo_token": core.token(),
         "cnsmo_services": "vpn",
-        **source,
     }
 
 
 def test_a_wrong_token_fails_at_once_and_a_right_one_mends_it(
-    cloud: Cloud, core: Core, joins: dict[str, str]
+    cloud: Cloud, core: Core, boot: Boot, joins: dict[str, str]
 ) -> None:
     wrong = joins | {"cnsmo_token": "t-000000000000.nonsense"}
-    machine = booted(cloud, "wrongtoken", wrong)
+    machine = boot("wrongtoken", wrong)
     assert "the join token is not valid" in failed(cloud, machine)
     assert joins["cnsmo_token"] not in machine.console()
     machine.write("/etc/cnsmo/join.token", joins["cnsmo_token"])
@@ -50,36 +59,36 @@ def test_a_wrong_token_fails_at_once_and_a_right_one_mends_it(
 
 
 def test_an_expired_token_is_refused_like_a_wrong_one(
-    cloud: Cloud, core: Core, joins: dict[str, str]
+    cloud: Cloud, core: Core, boot: Boot, joins: dict[str, str]
 ) -> None:
     token = core.token("--lifetime", "1s")
     eventually(lambda: core.token_status(token) == "expired", 30, "it expires")
-    machine = booted(cloud, "expired", joins | {"cnsmo_token": token})
+    machine = boot("expired", joins | {"cnsmo_token": token})
     assert "the join token is not valid" in failed(cloud, machine)
 
 
 def test_nothing_secret_goes_to_a_core_of_another_authority(
-    cloud: Cloud, core: Core, joins: dict[str, str]
+    cloud: Cloud, core: Core, boot: Boot, joins: dict[str, str]
 ) -> None:
-    machine = booted(cloud, "wrongca", joins | {"cnsmo_ca": "0" * 64})
+    machine = boot("wrongca", joins | {"cnsmo_ca": "0" * 64})
     assert "is not the core with the fingerprint" in failed(cloud, machine)
     assert core.token_status(joins["cnsmo_token"]) == "valid"
 
 
 def test_a_vm_that_cannot_reach_the_packages_says_from_where(
-    cloud: Cloud, joins: dict[str, str]
+    cloud: Cloud, boot: Boot, joins: dict[str, str]
 ) -> None:
     nowhere = {"cnsmo_requirements": "http://192.0.2.1/requirements.txt"}
-    machine = booted(cloud, "nopackages", joins | nowhere)
+    machine = boot("nopackages", joins | nowhere)
     reason = failed(cloud, machine)
     assert "http://192.0.2.1/requirements.txt cannot be fetched: " in reason
 
 
 def test_agents_wait_for_a_core_that_comes_three_minutes_later(
-    cloud: Cloud, core: Core, joins: dict[str, str]
+    cloud: Cloud, core: Core, boot: Boot, joins: dict[str, str]
 ) -> None:
     core.machine.run("systemctl", "stop", "cnsmo-core")
-    machine = booted(cloud, "early", joins)
+    machine = boot("early", joins)
     try:
         eventually(
             lambda: "no core answers at" in machine.console(), 120, "it says for whom it waits"
@@ -93,9 +102,9 @@ def test_agents_wait_for_a_core_that_comes_three_minutes_later(
 
 
 def test_who_is_shut_down_for_good_leaves_and_who_reboots_stays(
-    cloud: Cloud, core: Core, joins: dict[str, str]
+    cloud: Cloud, core: Core, boot: Boot, joins: dict[str, str]
 ) -> None:
-    machine = booted(cloud, "leaver", joins | {"cnsmo_leave": "shutdown"})
+    machine = boot("leaver", joins | {"cnsmo_leave": "shutdown"})
     assert cloud.signal("leaver", timeout=300)["status"] == "SUCCESS"
     machine.restart()
     eventually(lambda: core.state("leaver") == {"ready"}, 120, "it is back")
@@ -104,15 +113,21 @@ def test_who_is_shut_down_for_good_leaves_and_who_reboots_stays(
 
 
 def test_a_floating_ip_that_arrives_later_is_told_to_the_others(
-    cloud: Cloud, core: Core, joins: dict[str, str]
+    cloud: Cloud, core: Core, boot: Boot, joins: dict[str, str]
 ) -> None:
-    machine = booted(cloud, "floating", joins)
+    machine = boot("floating", joins)
     assert cloud.signal("floating", timeout=300)["status"] == "SUCCESS"
     assert core.endpoint("floating") != "203.0.113.77"
     cloud.tell(machine, public_ipv4="203.0.113.77")
     eventually(lambda: core.endpoint("floating") == "203.0.113.77", 120, "it is noticed")
 
 
-def test_metadata_that_are_none_are_said_by_name(cloud: Cloud) -> None:
-    machine = booted(cloud, "nothing", {"cnsmo_wheelhouse": f"http://{METADATA}/wheels/"})
+def test_a_vm_without_cnsmo_and_without_a_source_says_so(cloud: Cloud) -> None:
+    machine = cloud.boot("nothing", render.template("agent"), {"cnsmo_services": "vpn"})
     assert "cnsmo_requirements does not say what to install" in failed(cloud, machine)
+
+
+def test_parameters_that_are_missing_are_named(cloud: Cloud, boot: Boot) -> None:
+    reason = failed(cloud, boot("empty", {}))
+    assert "core: Field required" in reason
+    assert "token: Field required" in reason
