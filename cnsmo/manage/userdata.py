@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -84,17 +84,27 @@ class _UserdataCommand(Command):
         found = {name: str(getattr(args, name)) for name in (*self.texts, *SOURCE, "wait")}
         return {name: value for name, value in found.items() if value}
 
+    def others(self, args: argparse.Namespace) -> list[str]:
+        """The other parts of the user-data; asked for before anything is made.
+
+        :raises InvalidRequest: when one cannot be read, or what is asked for cannot be had.
+        """
+        if args.gzip and not args.output:
+            raise InvalidRequest("--gzip: say with --output FILE where to write it")
+        return [self._read(name) for name in args.parts]
+
     def deliver(
-        self, args: argparse.Namespace, parameters: AgentParameters | CoreParameters
+        self,
+        args: argparse.Namespace,
+        parameters: AgentParameters | CoreParameters,
+        others: Sequence[str],
     ) -> None:
         """Render, and give it to who asked."""
         from cnsmo.boot import render
 
-        if args.gzip and not args.output:
-            raise InvalidRequest("--gzip: say with --output FILE where to write it")
         text = render.render(parameters)
-        if args.parts or args.mime:
-            text = render.multipart(text, [self._read(name) for name in args.parts])
+        if others or args.mime:
+            text = render.multipart(text, others)
         made = render.packed(text, args.gzip)
         if not args.output:
             self.app.stdout.write(text)
@@ -158,7 +168,7 @@ cnsmo-manage userdata agent --core https://core.example.net:8743 --ca FINGERPRIN
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         from cnsmo.boot.parameters import AgentParameters
 
-        given = self.given(parsed_args)
+        given, others = self.given(parsed_args), self.others(parsed_args)
         if not parsed_args.core:
             raise InvalidRequest("--core: say where to join, as https://ADDRESS:8743")
         given |= {"nat": "true"} if parsed_args.behind_nat else {}
@@ -171,7 +181,7 @@ cnsmo-manage userdata agent --core https://core.example.net:8743 --ca FINGERPRIN
             # What is wrong is found before a token is made for it.
             checked(AgentParameters, given | {"token": PLACEHOLDER})
             given["token"] = self._token(parsed_args)
-        self.deliver(parsed_args, checked(AgentParameters, given))
+        self.deliver(parsed_args, checked(AgentParameters, given), others)
 
     def _fingerprint(self) -> str:
         from cnsmo.trust import authority
@@ -226,7 +236,7 @@ cnsmo-manage userdata core --deployment shop --group web=5 --group edge=1 -o cor
         given["token_life"] = str(int(parsed_args.lifetime))
         if given["groups"] and "deployment" not in given:
             raise InvalidRequest("--group: say with --deployment of which one")
-        self.deliver(parsed_args, checked(CoreParameters, given))
+        self.deliver(parsed_args, checked(CoreParameters, given), self.others(parsed_args))
 
 
 def checked(kind: type[P], given: Mapping[str, str]) -> P:

@@ -4,6 +4,7 @@
 import pytest
 
 from cnsmo.boot import render
+from cnsmo.boot.parameters import CoreParameters
 from tests.beds.nspawn import Cloud, Machine
 from tests.eventually import eventually
 from tests.machines.conftest import DOCUMENT, Core
@@ -57,6 +58,11 @@ def test_the_vpn_reaches_from_every_vm_to_every_other(
     for machine in hosts.values():
         for address in known.values():
             machine.run("ping", "-c", "1", "-W", "5", address)
+
+
+def test_an_installed_package_has_the_same_user_data_as_the_tree(core: Core) -> None:
+    shown = core.manage("userdata", "core", "--deployment", "shop")
+    assert shown == render.render(CoreParameters(deployment="shop"))
 
 
 def test_after_a_reboot_each_comes_back_by_itself(
