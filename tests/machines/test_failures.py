@@ -31,7 +31,7 @@ def failed(cloud: Cloud, machine: Machine) -> str:
     assert signal["status"] == "FAILURE", signal
     machine.booted()
     assert machine.status() == "error"
-    assert "scripts_per_boot" in machine.run("cloud-init", "status", "--long", check=False)
+    assert "cnsmo-boot" in machine.run("cloud-init", "status", "--long", check=False)
     assert f"cnsmo-boot: failed: {signal['reason'].partition(': ')[2]}" in machine.console()
     return str(signal["reason"])
 
