@@ -66,7 +66,10 @@ class Credentials:
 
     def lapsed(self) -> Lapsed | None:
         """That the certificate has ended, by this host's clock: the broker only closes the door."""
-        known = self._settings.state_dir.identity()
+        try:
+            known = self._settings.state_dir.identity()  # another process may have come back
+        except (CnsmoError, OSError):
+            known = self._known
         if known is None or not known.life or time.time() < known.certified_at + known.life:
             return None
         return Lapsed(

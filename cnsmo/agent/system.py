@@ -97,7 +97,7 @@ class LocalSystem:
                 raise ProgramError(f"{_shown(args)} cannot be run: {exc.strerror}") from exc
         self._children.append(child)
         LOG.info("started %s (process %d)", args[0], child.pid)
-        return _inner_pid(child, args[0]) if self.enter else child.pid
+        return _inner_pid(child, args[0]) if self.enter else _outer_pid(child)
 
     def alive(self, pid: int, program: str) -> bool:
         """Whether that process runs that program; guards against reused process ids."""
@@ -131,6 +131,18 @@ class LocalSystem:
 
     def _reap(self) -> None:
         self._children = [child for child in self._children if child.poll() is None]
+
+
+def _outer_pid(child: subprocess.Popen[bytes]) -> int:
+    """Process id of what we started, once /proc shows its command line.
+
+    The kernel says that a program was executed a moment before it shows which.
+    """
+    until = time.monotonic() + SPAWN_SECONDS
+    shown = Path(f"/proc/{child.pid}/cmdline")
+    while time.monotonic() < until and child.poll() is None and not _lines(shown):
+        time.sleep(0.001)
+    return child.pid
 
 
 def _inner_pid(child: subprocess.Popen[bytes], program: str) -> int:

@@ -243,10 +243,7 @@ class Membership:
                 _present(writer, who)
             row = writer.get(HOST, host)
             if not identities.revoke(writer, host) or row is None:
-                raise NotFound(
-                    f"deployment {deployment!r} has no host {host!r}; "
-                    "'cnsmo-manage host list' shows all"
-                )
+                raise _no_host(deployment, host)
             for service in registry.services():
                 for kind in (member_kind(service), adjustment_kind(service)):
                     for part in writer.rows(kind):
@@ -274,10 +271,7 @@ class Membership:
         def work(writer: Writer) -> None:
             row = writer.get(HOST, host)
             if row is None:
-                raise NotFound(
-                    f"deployment {deployment!r} has no host {host!r}; "
-                    "'cnsmo-manage host list' shows all"
-                )
+                raise _no_host(deployment, host)
             body = {key: value for key, value in row.body.items() if key != QUARANTINED}
             writer.put(HOST, host, body if release else {**body, QUARANTINED: True}, owner=CORE)
 
@@ -312,6 +306,12 @@ def _present(writer: Writer, who: Identity) -> Row:
     if row is None or row.body["id"] != who.id:
         raise Removed(f"host {who.host!r} was removed from its deployment")
     return row
+
+
+def _no_host(deployment: str, host: str) -> NotFound:
+    return NotFound(
+        f"deployment {deployment!r} has no host {host!r}; 'cnsmo-manage host list' shows all"
+    )
 
 
 def _put_host(writer: Writer, host: str, ident: str, groups: list[str], facts: HostFacts) -> None:

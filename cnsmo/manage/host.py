@@ -65,7 +65,7 @@ cnsmo-manage host list -f json -c name -c state
                 host.facts.site,
                 hosts.Addresses(addresses.get(host.name, {})),
                 hosts.endpoint(host) or None,
-                hosts.States(host.agents, self.style),
+                hosts.States(host.agents, self.style, host.quarantined),
                 hosts.Handshakes(hosts.Heard.by(host)),
                 hosts.revision(host),
                 Age(hosts.last_heard(host)),

@@ -77,18 +77,20 @@ class Certificate(Cell):
 
 
 class States(Cell):
-    """States by service; one word where all are in the same."""
+    """States by service; one word where all are in the same. People see who is in quarantine."""
 
-    def __init__(self, agents: list[AgentStatus], style: Style) -> None:
+    def __init__(self, agents: list[AgentStatus], style: Style, quarantined: bool = False) -> None:
         super().__init__({agent.service: str(agent.state) for agent in agents})
         self._style = style
+        self._quarantined = quarantined
 
     def human_readable(self) -> str:
         states = set(self._value.values())
         if len(states) == 1:
-            return self._style.state(states.pop())
-        lines = (f"{service} {self._style.state(state)}" for service, state in self._value.items())
-        return "\n".join(lines) or "-"
+            lines = [self._style.state(states.pop())]
+        else:
+            lines = [f"{name} {self._style.state(state)}" for name, state in self._value.items()]
+        return "\n".join([*lines, *["in quarantine"] * self._quarantined]) or "-"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,6 +77,8 @@ class Site:
     operator: OperatorClient
     watch: Program
     """``cnsmo-manage watch``, which prints what happens as JSON."""
+    join_port: int
+    """TCP port at which hosts join."""
 
     def __init__(self, directory: Path, vhost: Vhost) -> None:
         self._directory = directory
@@ -184,7 +186,10 @@ class Site:
 
     def ask(self, asker: str, host: str, port: int) -> str:
         """What becomes of another VM's call: open, refused or silent."""
-        address, _port = self.door(host, port)
+        return self.calls(asker, self.door(host, port)[0], port)
+
+    def calls(self, asker: str, address: str, port: int) -> str:
+        """What becomes of a VM's call to an address."""
         system = self.lab.vm(asker).system()
         return system.run(*PROBE, "tcp", address, str(port)).stdout.strip()
 
@@ -215,8 +220,8 @@ class Site:
         vms = tuple(VmSpec(host, "east", ("web",)) for host in HOSTS)
         self.lab.up(Topology(vms, ("east",), core=True))
         namespace = NETNS / self.lab.network.namespace(topology.CORE)
-        self._join_port = stack.enter_context(PortLease()).port
-        for port, target in ((AMQP, self._vhost.port), (self._join_port, self._join_port)):
+        self.join_port = stack.enter_context(PortLease()).port
+        for port, target in ((AMQP, self._vhost.port), (self.join_port, self.join_port)):
             relay = ("relay", str(namespace), "0.0.0.0", str(port), str(target))
             stack.enter_context(Child(*relay, log=self._directory / f"relay-{port}.log"))
         self._start_core()
@@ -236,7 +241,7 @@ class Site:
         engine.dispose()
         url = self._vhost.transport_url
         self._operator_config = self._directory / "cnsmo.conf"
-        joining, self._door = door_config(self._directory / "ca", self._join_port)
+        joining, self._door = door_config(self._directory / "ca", self.join_port)
         self._operator_config.write_text(
             f"[bus]\nurl = {url}\n[database]\nconnection = {database}\n{joining}"
         )
@@ -275,7 +280,7 @@ class Site:
             (place / "token").write_text(str(self.operator.token_create(DEPLOYMENT, request).token))
         way = f"{self._way}:{AMQP}"
         url = self._vhost.transport_url.replace(f"127.0.0.1:{self._vhost.port}", way)
-        join_url = f"https://{self._way}:{self._join_port}"
+        join_url = f"https://{self._way}:{self.join_port}"
         path = place / "cnsmo.conf"
         path.write_text(
             f"[bus]\nurl = {url}\n"

@@ -24,6 +24,7 @@ from tests.acceptance.site import (
     APP,
     CLOSED,
     CORE,
+    DEPLOYMENT,
     HOSTS,
     MANAGEMENT,
     SSH,
@@ -147,6 +148,37 @@ def test_no_policy_cuts_a_hosts_own_way_to_the_core(direct: Site, policy: str) -
     now = time.monotonic()
     assert direct.answers(APP, now, now) == {"open"}
     assert direct.answers(CLOSED, begun, now) == {"silent"}
+
+
+def test_quarantine_shuts_all_but_the_fail_safe_ports_and_the_way_to_the_core(
+    direct: Site,
+) -> None:
+    shut, other = HOSTS[:2]
+    in_force(direct, shut, direct.operator.host_quarantine(DEPLOYMENT, shut))
+    now = time.monotonic()
+    knocked = {port: direct.doors.answers(direct.door(shut, port), now, now) for port in (SSH, APP)}
+    assert knocked == {SSH: {"open"}, APP: {"silent"}}
+    assert direct.ask(shut, other, SSH) == "silent"
+    assert direct.ask(other, shut, SSH) == "open"
+    assert direct.calls(shut, CORE, direct.join_port) == "open"
+    assert direct.calls(shut, CORE, SSH) == "silent"
+    # That it hears of its release shows that its way to the broker was open.
+    in_force(direct, shut, direct.operator.host_quarantine(DEPLOYMENT, shut, release=True))
+    now = time.monotonic()
+    assert direct.answers(APP, now, now) == {"open"}
+    assert direct.ask(shut, other, SSH) == "open"
+
+
+def in_force(site: Site, host: str, revision: int) -> None:
+    """Wait until a host has that revision in force, and has proven its way to the core."""
+
+    def look() -> bool:
+        if site.firewalls()[host].applied_revision < revision:
+            return False
+        shown = json.loads(site.manage("firewall", "show", "-f", "json").out)
+        return (host, "ready", False) in {(it["host"], it["state"], it["trial"]) for it in shown}
+
+    site.until(look, f"{host} has {revision}")
 
 
 @CUTS

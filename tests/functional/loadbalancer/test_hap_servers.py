@@ -62,6 +62,7 @@ def test_a_download_on_a_leaving_server_completes_and_nothing_new_reaches_it(
     scene.apply(wanted)
     eventually(lambda: scene.state(wanted, "web2") == "up")
     assert scene.state(wanted, "web1") == "leaving"
+    assert scene.apply(wanted) == []
     assert scene.who() == {"web2": 20}
     scene.fresh()
     assert scene.apply(wanted) == []
@@ -128,6 +129,7 @@ def test_a_host_with_another_address_is_another_server(scene: Scene) -> None:
     wanted = desired(dataclasses.replace(scene.server(2), name="web1"), drain=20)
     scene.apply(wanted)
     eventually(lambda: scene.state(wanted, "web1") == "up")
+    assert scene.apply(wanted) == []
     assert scene.who() == {"web2": 20}
     assert outcome(process)["length"] == 40
 

@@ -103,6 +103,7 @@ def test_hosts_go_into_quarantine_and_come_back(person, puppet):
     assert person.does("host show a -f json").json["in_quarantine"] is False
     assert "Host a in quarantine since revision " in person.does("host quarantine a a").out
     assert person.does("host show a -f json").json["in_quarantine"] is True
+    assert person.does("host list").out.count("in quarantine") == 1
     assert "'nix'" in person.fails(4, "host quarantine nix")
     assert "would let a back" in person.does("host quarantine a --release --dry-run").out
     assert "Host a let back since revision " in person.does("host quarantine a --release").out

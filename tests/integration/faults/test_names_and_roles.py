@@ -16,8 +16,10 @@ def test_the_second_of_two_agents_with_one_name_is_refused_clearly(fleet: Fleet)
     assert second.ends() == 5
     told = [line for line in second.said.splitlines() if line.startswith("cnsmo-agent:")]
     assert told == [
-        "cnsmo-agent: a host named 'web1' is already in deployment 'shop': choose another name "
-        "([host] name), or remove the old one first ('cnsmo-manage host remove web1')"
+        "cnsmo-agent: a host named 'web1' is already in deployment 'shop', with another key: "
+        "choose another name ([host] name); or, if this is the same VM made anew, let it take the "
+        "old one's place ('cnsmo-manage host readmit web1') or remove the old one first "
+        "('cnsmo-manage host remove web1')"
     ]
     assert first.process.alive
     assert [host.id for host in fleet.operator.host_list("shop")] == [before]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A daemon is started once, found again, and never mistaken for another process."""
 
+import os
 import stat
 import time
 from collections.abc import Iterator
@@ -12,10 +13,13 @@ from cnsmo.agent.system import LocalSystem
 from cnsmo.model.errors import DriverError
 from cnsmo.services.kit.daemon import Daemon
 
+NIGHT = f"301.{os.getpid()}"
+"""Seconds; a test that goes on beside this one sleeps for another time."""
+
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    made = Daemon(LocalSystem(), tmp_path / "unit", "sleep", "301")
+    made = Daemon(LocalSystem(), tmp_path / "unit", "sleep", NIGHT)
     yield made
     made.stop()
 
@@ -24,7 +28,7 @@ def test_it_is_started_once_and_found_by_the_next_process(daemon: Daemon, tmp_pa
     assert daemon.pid is None
     pid = daemon.start()
     assert daemon.start() == pid
-    again = Daemon(LocalSystem(), tmp_path / "unit", "sleep", "301")
+    again = Daemon(LocalSystem(), tmp_path / "unit", "sleep", NIGHT)
     assert again.pid == pid
     assert stat.S_IMODE((tmp_path / "unit" / "sleep.pid").stat().st_mode) == 0o600
     assert stat.S_IMODE(daemon.log.stat().st_mode) == 0o600
@@ -61,7 +65,7 @@ def test_it_is_ended_when_nobody_could_find_it_again(
         with pytest.raises(DriverError, match="No space left"):
             daemon.start()
     assert daemon.pid is None
-    shown = system.run("pgrep", "-x", "-f", "sleep 301", ok=(0, 1)).stdout
+    shown = system.run("pgrep", "-x", "-f", f"sleep {NIGHT}", ok=(0, 1)).stdout
     assert shown == ""
 
 
