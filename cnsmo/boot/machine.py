@@ -32,13 +32,14 @@ class Machine:
         """Where a file of the machine is."""
         return self.root / path.relative_to("/")
 
-    def write(self, path: Path, text: str, owner: str = "root") -> None:
-        """A file of mode 0600; readable by its owner from the first byte on."""
+    def write(self, path: Path, text: str, owner: str = "root", mode: int = 0o600) -> None:
+        """A file; until it is whole, its owner alone can read it."""
         there = self.path(path)
         if not there.parent.exists():
             there.parent.mkdir(mode=0o755, parents=True)
             there.parent.chmod(0o755)  # whatever the umask takes away
         write_file(there, text)
+        there.chmod(mode)
         self.own(path, owner)
 
     def folder(self, path: Path, owner: str) -> None:
@@ -77,6 +78,7 @@ class Machine:
             self.write(
                 UNITS / f"{unit}.d" / "programs.conf",
                 f"[Service]\nEnvironment=PATH={self.prefix}/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
+                mode=0o644,
             )
         linked = {name for unit in units for name in (unit, unit.replace(".timer", ".service"))}
         self.run("systemctl", "link", *(str(folder / unit) for unit in sorted(linked)))

@@ -107,7 +107,8 @@ def test_who_is_shut_down_for_good_leaves_and_who_reboots_stays(
     machine = boot("leaver", joins | {"cnsmo_leave": "shutdown"})
     assert cloud.signal("leaver", timeout=300)["status"] == "SUCCESS"
     machine.restart()
-    eventually(lambda: core.state("leaver") == {"ready"}, 120, "it is back")
+    machine.booted()
+    assert core.state("leaver") == {"ready"}
     machine.power_off()
     assert core.state("leaver") == set()
 
