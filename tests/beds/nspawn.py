@@ -283,7 +283,7 @@ class Machine:
     def close(self) -> None:
         """End it, and take its disk away."""
         if self._process is not None:
-            self._process.stop(signal.SIGTERM, 20)
+            self._process.stop(signal.SIGKILL, 30)  # its disk goes, too
         run("umount", "-l", str(self._root), check=False)
         run("ip", "netns", "del", self._label, check=False)
         for group in self._groups():
