@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 
-def write_file(path: Path, text: str, writer: str = "") -> None:
+def write_file(path: Path, content: str | bytes, writer: str = "") -> None:
     """Replace a file's content in one step; mode 0600, its directory is made 0700 if need be.
 
     writer: tells processes apart that may write the same file at the same time.
@@ -20,9 +20,9 @@ def write_file(path: Path, text: str, writer: str = "") -> None:
     try:
         fresh.unlink(missing_ok=True)  # a crash may have left it
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with open(os.open(fresh, flags, 0o600), "w", encoding="utf-8") as file:
+        with open(os.open(fresh, flags, 0o600), "wb") as file:
             os.fchmod(file.fileno(), 0o600)  # whatever the umask takes away
-            file.write(text)
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)

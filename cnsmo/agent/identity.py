@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from cnsmo.agent.notice import Notice
 from cnsmo.bus.transport import TlsFiles
 from cnsmo.files import sync_folder, write_file
 from cnsmo.model.errors import Conflict, InvalidRequest
@@ -86,6 +87,10 @@ class StateDir:
         """Give the locks back."""
         while self._locks:
             os.close(self._locks.pop())
+
+    def notice(self) -> Notice:
+        """Where this process says how it stands."""
+        return Notice(self.path / f"notice-{self.role}.json")
 
     def replica(self) -> Path:
         """Where this process keeps its replica."""
@@ -199,8 +204,9 @@ class StateDir:
         kept = ("identity.json", "join.nonce", KEY, CERTIFICATE, AUTHORITIES, BROKER_AUTHORITIES)
         for name in kept:
             (self.path / name).unlink(missing_ok=True)
-        for path in self.path.glob("replica-*"):
-            path.unlink(missing_ok=True)
+        for pattern in ("replica-*", "notice-*"):
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
 
     def _write(self, name: str, text: str) -> None:
         """Write a file that all of the host's processes share."""

@@ -44,6 +44,7 @@ class AgentProcess:
         self._heart = Heart(settings.heartbeat, settings.services, self._client, self._wakeup)
         self._backoff = Backoff(FIRST_PAUSE, settings.retry_max)
         self._credentials = Credentials(settings)
+        self._notice = settings.state_dir.notice()
         self._server: oslo_messaging.RPCServer | None = None
         """Known once it listens: what has not found the broker yet cannot be stopped."""
         self._metrics: Metrics | None = None
@@ -58,6 +59,7 @@ class AgentProcess:
         :raises Removed: when the host was removed; everything is taken down then.
         """
         self._settings.state_dir.open()
+        self._notice.begin(self._settings.services)
         try:
             identity = self._settings.state_dir.identity()
             known = identity is not None
@@ -65,6 +67,9 @@ class AgentProcess:
             identity = identity or self._join()
             if identity is not None:
                 self._serve(identity, known)
+        except CnsmoError as exc:
+            self._notice.trouble(exc)
+            raise
         finally:
             self._ended.set()
             self._heart.stop()
@@ -129,7 +134,7 @@ class AgentProcess:
 
     def _serve(self, identity: HostIdentity, known: bool) -> None:
         standing = self._show(identity)
-        worker = Worker(self._settings, identity, self._client, self._heart, standing)
+        worker = Worker(self._settings, identity, self._client, self._heart, standing, self._notice)
         if known:
             worker.return_from_disk()
         url = self._identify(identity)
@@ -173,6 +178,7 @@ class AgentProcess:
             except Unavailable as exc:
                 pause = self._backoff.pause()
                 LOG.warning("cannot join yet: %s Next try in %.1f s", exc, pause)
+                self._notice.trouble(exc)
                 self._wakeup.wait_stop(pause)
                 continue
             self._backoff.reset()
@@ -204,6 +210,7 @@ class AgentProcess:
                     continue
                 pause = self._backoff.pause()
                 LOG.warning("%s Next try in %.1f s", _explained(lapsed or exc), pause)
+                self._notice.trouble(lapsed or exc)
                 retry_at = time.monotonic() + pause
                 worker.look_after(due=not reasons & {Reason.RESYNC, Reason.LOOK})
             soonest = min(retry_at, resync_at, worker.look_at)

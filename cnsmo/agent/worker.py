@@ -12,6 +12,7 @@ from oslo_log import log
 
 from cnsmo.agent.heartbeat import Heart
 from cnsmo.agent.identity import HostIdentity
+from cnsmo.agent.notice import Notice
 from cnsmo.agent.reconcile import Outcome, ServiceAgent
 from cnsmo.agent.report import report_of
 from cnsmo.agent.settings import Settings
@@ -39,12 +40,15 @@ class Worker:
         client: CoreClient,
         heart: Heart,
         standing: Standing | None = None,
+        notice: Notice | None = None,
     ) -> None:
-        """standing: where it writes down how the services stand, if somebody wants to know."""
+        """standing: where it writes down how the services stand, if somebody wants to know.
+        notice: where to say what was reported, beside the core."""
         self._settings = settings
         self._client = client
         self._heart = heart
         self._standing = standing
+        self._notice = notice
         self._host = identity.host
         self._replica = Replica(settings.state_dir.replica(), identity.deployment, identity.id)
         self._label = joined(identity.deployment, identity.host)
@@ -298,6 +302,8 @@ class Worker:
         except CnsmoError as exc:
             LOG.warning("%s: the core does not take the report: %s", service, exc)
         self._reported[service] = (outcome.state, outcome.reason)
+        if self._notice is not None:
+            self._notice.service(service, outcome.state, outcome.reason)
 
 
 def _has_figures(service: NetworkService) -> bool:

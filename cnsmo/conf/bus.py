@@ -32,6 +32,12 @@ OPTS = [
         "agents' alone.",
     ),
     cfg.StrOpt(
+        "cores_url",
+        default="",
+        help="Where this core itself reaches the virtual host in agents_url, when not there: as "
+        "rabbit://127.0.0.1:5672/cnsmo-agents beside a broker of its own.",
+    ),
+    cfg.StrOpt(
         "agents_login",
         default="password",
         choices=[

@@ -115,6 +115,18 @@ class Authority:
         """A new key and certificate for a core, good with every authority that is believed."""
         key = keys.new_key()
         made = certificates.of_core(key.public_key(), self.certificate, self._key, now, CORE_LIFE)
+        return self._chain(key, made, now)
+
+    def broker_chain(self, address: str, now: datetime.datetime) -> Chain:
+        """The same for a broker that hosts find at that address, or under that name."""
+        key = keys.new_key()
+        public = key.public_key()
+        made = certificates.of_broker(public, address, self.certificate, self._key, now, CORE_LIFE)
+        return self._chain(key, made, now)
+
+    def _chain(
+        self, key: ec.EllipticCurvePrivateKey, made: x509.Certificate, now: datetime.datetime
+    ) -> Chain:
         past = [it.cross for it in self._kept.former if it.trusted_until > now]
         return Chain(
             keys.key_pem(key),

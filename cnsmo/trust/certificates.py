@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -14,6 +15,8 @@ from cnsmo.trust import keys
 
 CORE_NAME = "cnsmo-core"
 """The name in every core's certificate: that it is a core is proven, not at which address."""
+BROKER_NAME = "cnsmo-broker"
+"""In a broker's: it is no core, and proves its address."""
 BACKDATED = datetime.timedelta(days=1)
 """A certificate begins before it was made: clocks of VMs may be slow."""
 
@@ -45,6 +48,24 @@ def of_core(
 ) -> x509.Certificate:
     """A certificate by which a core proves to be one."""
     builder = _leaf(_name(CORE_NAME), key, ExtendedKeyUsageOID.SERVER_AUTH, x509.DNSName(CORE_NAME))
+    return _signed(builder, issuer.subject, issuer_key, now, life)
+
+
+def of_broker(
+    key: ec.EllipticCurvePublicKey,
+    address: str,
+    issuer: x509.Certificate,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    now: datetime.datetime,
+    life: datetime.timedelta,
+) -> x509.Certificate:
+    """A certificate by which a broker proves to be the one at an address, or of a name."""
+    alt: x509.GeneralName
+    try:
+        alt = x509.IPAddress(ipaddress.ip_address(address))
+    except ValueError:
+        alt = x509.DNSName(address)
+    builder = _leaf(_name(BROKER_NAME), key, ExtendedKeyUsageOID.SERVER_AUTH, alt)
     return _signed(builder, issuer.subject, issuer_key, now, life)
 
 

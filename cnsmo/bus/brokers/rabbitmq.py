@@ -167,22 +167,33 @@ class RabbitmqBroker(Broker):
         return layout.derived_password(self._key, name)
 
     def _url(self, name: str, query: Mapping[str, str]) -> str:
-        url = self._agents_url()
+        url = self._agents_url() if name.startswith(layout.account("")) else self._cores_url()
         for host in url.hosts:
             host.username = name
             host.password = "" if query == transport.BY_CERTIFICATE else self._password(name)
         url.query.update(query)
         return str(url)
 
+    def _cores_url(self) -> oslo_messaging.TransportURL:
+        if not self._options.cores_url:
+            return self._agents_url()
+        url = self._parsed("cores_url")
+        if url.virtual_host != self._vhost:
+            raise InvalidRequest("[bus] cores_url and agents_url name two virtual hosts")
+        return url
+
     def _agents_url(self) -> oslo_messaging.TransportURL:
+        return self._parsed("agents_url")
+
+    def _parsed(self, option: str) -> oslo_messaging.TransportURL:
         try:
-            url = oslo_messaging.TransportURL.parse(self._conf, self._options.agents_url)
+            url = oslo_messaging.TransportURL.parse(self._conf, self._options[option])
             usable = url.hosts and url.virtual_host and not any(h.username for h in url.hosts)
         except transport.BAD_URL_ERRORS:
             usable = False
         if not usable:
             raise InvalidRequest(
-                "[bus] agents_url leads to no broker: write "
+                f"[bus] {option} leads to no broker: write "
                 "rabbit://HOST:5671/cnsmo-agents?ssl=true, without an account"
             )
         return url

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a host finds out about itself."""
 
+import http.server
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,7 @@ def cloud(tmp_path: Path) -> Path:
 def found(conf: cfg.ConfigOpts, cloud: Path, **answers: object) -> Any:
     keys = {"routes4": ROUTES4, "routes6": ROUTES6, "link": LINK, "addresses": ADDRESSES}
     system: Any = FakeSystem({keys[name]: answer for name, answer in answers.items()})
-    return gather(conf, system, cloud)
+    return gather(conf, system, cloud, lambda _path: None)
 
 
 def test_the_interface_of_the_default_route_tells_most(conf: cfg.ConfigOpts, cloud: Path) -> None:
@@ -191,3 +193,89 @@ def test_a_host_name_that_no_deployment_can_use_is_refused(conf: cfg.ConfigOpts,
     conf.set_override("name", name, "host")
     with pytest.raises(InvalidRequest, match=r"configuration, \[host\] name: .* is not a name"):
         host_name(conf)
+
+
+def nova(**ec2: str) -> str:
+    """instance-data of OpenStack's metadata service."""
+    v1 = {"instance_id": "01234567-89ab", "local_hostname": "web1.novalocal", "region": "East_1"}
+    return json.dumps({"v1": v1, "ds": {"ec2_metadata": ec2, "meta_data": {}}})
+
+
+def asked_of(conf: cfg.ConfigOpts, cloud: Path, now: str | None, **answers: object) -> Any:
+    """Facts while the metadata service says that of the public address."""
+    keys = {"routes4": ROUTES4, "everything": "-j addr show scope global"}
+    system: Any = FakeSystem({keys[name]: answer for name, answer in answers.items()})
+    asked: list[str] = []
+
+    def metadata(path: str) -> str | None:
+        asked.append(path)
+        return now
+
+    made = gather(conf, system, cloud, metadata)
+    assert asked == ["/latest/meta-data/public-ipv4"]
+    return made
+
+
+def test_openstack_tells_name_site_instance_and_floating_ip(
+    conf: cfg.ConfigOpts, cloud: Path
+) -> None:
+    cloud.write_text(nova(**{"public-ipv4": "203.0.113.5", "local-ipv4": "10.1.0.5"}))
+    made = asked_of(conf, cloud, None)
+    assert (made.site, made.instance_id) == ("east-1", "01234567-89ab")
+    assert made.public == ("203.0.113.5",)
+    assert host_name(conf, cloud) == "web1"
+
+
+def test_a_floating_ip_that_comes_goes_or_changes_later_is_noticed(
+    conf: cfg.ConfigOpts, cloud: Path
+) -> None:
+    cloud.write_text(nova(**{"public-ipv4": ""}))
+    assert asked_of(conf, cloud, "").public == ()
+    assert asked_of(conf, cloud, "203.0.113.9").public == ("203.0.113.9",)
+    cloud.write_text(nova(**{"public-ipv4": "203.0.113.5"}))
+    assert asked_of(conf, cloud, "203.0.113.9").public == ("203.0.113.9",)
+    assert asked_of(conf, cloud, "").public == ()
+    assert asked_of(conf, cloud, "nonsense").public == ()
+
+
+def test_other_clouds_are_not_asked(conf: cfg.ConfigOpts, cloud: Path) -> None:
+    cloud.write_text('{"v1": {}, "ds": {"meta_data": {"public-ipv4": "203.0.113.5"}}}')
+    asked: list[str] = []
+    system: Any = FakeSystem({})
+    gather(conf, system, cloud, lambda path: asked.append(path) or None)
+    assert asked == []
+
+
+def test_without_a_default_route_the_cloud_says_which_address_is_its_own(
+    conf: cfg.ConfigOpts, cloud: Path
+) -> None:
+    cloud.write_text(nova(**{"local-ipv4": "10.1.0.5"}))
+    everything = [{"ifname": "docker0", "addr_info": [{"local": "172.17.0.1", "prefixlen": 16}]}]
+    everything += addresses("10.1.0.5/24")
+    made = asked_of(conf, cloud, None, routes4=[], everything=everything)
+    assert made.private == ("10.1.0.5/24",)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "heard"),
+    [(200, b"203.0.113.5\n", "203.0.113.5"), (404, b"", ""), (500, b"x", None)],
+)
+def test_the_metadata_service_is_asked_over_http(
+    monkeypatch: pytest.MonkeyPatch, status: int, said: bytes, heard: str | None
+) -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # as the library asks
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, *_args: Any) -> None:
+            """Nothing."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        monkeypatch.setattr(facts, "METADATA", f"127.0.0.1:{server.server_port}")
+        assert facts.ask_metadata("/latest/meta-data/public-ipv4") == heard
+        thread.join(10)
+    assert facts.ask_metadata("/") is None, "nobody answers there any more"

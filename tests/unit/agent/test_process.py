@@ -270,7 +270,7 @@ def test_who_is_removed_takes_everything_down(shop: Place) -> None:
     eventually(lambda: "web1" in shop.ends)
     assert isinstance(shop.ends["web1"], Removed)
     left = [path.name for path in (shop.path / "web1").rglob("*") if path.is_file()]
-    assert sorted(left) == ["agents.lock", "all.lock", "removed"]
+    assert sorted(left) == ["agents.lock", "all.lock", "notice-all.json", "removed"]
     eventually(lambda: shop.peers("web2") == [])
 
 

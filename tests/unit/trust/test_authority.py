@@ -205,3 +205,15 @@ def test_a_fingerprint_is_known_in_every_spelling() -> None:
 def test_what_is_no_fingerprint_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match="ca show"):
         keys.check_fingerprint(value)
+
+
+@pytest.mark.parametrize("address", ["10.1.0.4", "2001:db8::1", "core.example.net"])
+def test_a_broker_proves_its_address_and_is_no_core(address: str) -> None:
+    ca = Authority.new(NOW)
+    chain = ca.broker_chain(address, NOW)
+    (made,) = x509.load_pem_x509_certificates(chain.certificates.encode())
+    names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(name.value) for name in names] == [address]
+    assert ca.vouches_for(made, NOW)
+    uses = made.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(uses) == [ExtendedKeyUsageOID.SERVER_AUTH]

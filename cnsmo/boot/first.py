@@ -1,0 +1,333 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The first of CNSMO on a VM: install it, let cnsmo-boot do the rest, and tell how it went.
+
+The user-data carries this very file (tools/update-cloudinit.sh puts it there), and cloud-init runs
+it at each boot until it succeeded once. So it is one file, of the standard library alone, for
+Python 3.9 and later; what CNSMO itself can do is done in the rest of this package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+PARAMETERS = "/etc/cnsmo/boot.json"
+VENV = "/opt/cnsmo"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATIENCE, PAUSE = 60.0, 3.0
+"""Seconds for which a server may not answer, and between two tries."""
+MAX_REASON = 500
+"""Characters."""
+
+URL = r"https?://[A-Za-z0-9._~:/@%+=,;&?!*()#\[\]-]{1,2000}"
+PLACE = r"/[A-Za-z0-9._/+-]{1,250}"
+SERVICE = r"[a-z0-9][a-z0-9-]*(?:/[a-z0-9][a-z0-9-]*)?"
+PATTERNS = {
+    "role": r"agent|core",
+    "requirements": rf"(?:{URL}|{PLACE})?",
+    "requirements_sha256": r"(?:[0-9a-f]{64})?",
+    "wheelhouse": rf"(?:{URL}|{PLACE})?",
+    "index": rf"(?:{URL})?",
+    "services": rf"(?:{SERVICE}(?:,{SERVICE})*)?",
+    "signal": rf"(?:{URL})?",
+    "signal_token": r"[A-Za-z0-9._~=+/-]{0,1000}",  # nosec B105
+}
+"""What the parameters that are used here may be; all others are checked by cnsmo-boot."""
+
+NEEDS = {
+    "core": {"rabbitmqctl": "rabbitmq-server"},
+    "firewall": {"nft": "nftables", "conntrack": "conntrack"},
+    "loadbalancer": {"haproxy": "haproxy"},
+    "loadbalancer/nftables": {"nft": "nftables", "conntrack": "conntrack"},
+    "loadbalancer/vip": {"keepalived": "keepalived"},
+    "vpn": {"wg": "wireguard-tools"},
+    "vpn/openvpn": {"openvpn": "openvpn"},
+    "everything": {"ip": "iproute2"},
+}
+"""The programs of each service (and of a driver, or a feature), with their Debian packages."""
+OF_RPM = {"conntrack": "conntrack-tools", "iproute2": "iproute", "python3-pip": "python3.12-pip"}
+"""Packages that bear another name there."""
+NOT_STARTED = {"haproxy", "keepalived", "nftables", "openvpn"}
+"""Packages whose own units would run beside CNSMO's."""
+
+
+class Failed(Exception):
+    """The boot cannot go on. The text is for the operator."""
+
+
+def main() -> int:
+    """Boot, unless that was done."""
+    os.environ["PATH"] = PATH
+    if not os.path.exists(PARAMETERS):
+        return 0
+    given, told = {}, {}
+    try:
+        given = read(PARAMETERS)
+        check(given)
+        install(given)
+        told = go_on()
+    except Failed as exc:
+        told = {"reason": str(exc)}
+    except Exception as exc:  # noqa: BLE001  # whoever waits is told, whatever it is
+        told = {"reason": f"unforeseen {type(exc).__name__}: {exc}"}
+    failure = told.get("reason", "")
+    try:
+        signal(given, failure, told.get("data", {}))
+    except Failed as exc:
+        failure = failure or str(exc)
+    say(f"failed: {failure}" if failure else "done")
+    if not failure:
+        os.unlink(PARAMETERS)  # its secrets are used up, and its work is done
+    return 1 if failure else 0
+
+
+def say(text: str) -> None:
+    """A line for /var/log/cloud-init-output.log."""
+    sys.stderr.write(f"cnsmo-boot: {text}\n")
+
+
+def read(path: str) -> dict[str, Any]:
+    """The parameters, as they were given.
+
+    :raises Failed: when that is no table.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            given = json.load(file)
+    except (OSError, ValueError) as exc:
+        raise Failed(f"the parameters in {path} cannot be read: {exc}") from exc
+    if not isinstance(given, dict):
+        raise Failed(f"the parameters in {path} are no table")
+    return dict.fromkeys(PATTERNS, "") | given
+
+
+def fits(given: dict[str, Any], name: str) -> bool:
+    """Whether a parameter is what it may be."""
+    value = given.get(name, "")
+    return isinstance(value, str) and bool(re.fullmatch(PATTERNS[name], value))
+
+
+def check(given: dict[str, Any]) -> None:
+    """Look at the parameters that are used here.
+
+    :raises Failed: naming the one that is wrong; a secret's value is not shown.
+    """
+    for name in PATTERNS:
+        if not fits(given, name):
+            shown = "" if name == "signal_token" else f": {ascii(given[name])[:80]}"
+            raise Failed(f"the parameter cnsmo_{name} is not what it should be{shown}")
+
+
+def install(given: dict[str, Any]) -> None:
+    """Have CNSMO and the programs that its services run; what is there is not installed again.
+
+    :raises Failed: when one of them cannot be had.
+    """
+    baked = os.access(f"{VENV}/bin/cnsmo-boot", os.X_OK) and not given["requirements"]
+    python = find_python()
+    missing = packages(given)
+    if not baked and not (python and works(python, "-m", "pip", "--version")):
+        missing.append("python3-pip")
+    install_packages(missing)
+    if not baked:
+        install_cnsmo(given, find_python())
+
+
+def packages(given: dict[str, Any]) -> list[str]:
+    """The system packages that are missing."""
+    services = ["core"] if given["role"] == "core" else given["services"].split(",")
+    wanted = [
+        package
+        for service in ["everything", *services]
+        for program, package in NEEDS.get(service, {}).items()
+        if not shutil.which(program)
+    ]
+    if "vpn" in services and not shutil.which("wireguard-go") and not kernel_has("wireguard"):
+        wanted.append("wireguard-go")
+    return list(dict.fromkeys(wanted))
+
+
+def kernel_has(module: str) -> bool:
+    """Whether the kernel has a module, or could load it."""
+    return os.path.isdir(f"/sys/module/{module}") or works("modprobe", "-n", "-q", module)
+
+
+def install_packages(names: list[str]) -> None:
+    """Install system packages; no daemon of theirs is left running beside CNSMO."""
+    if not names:
+        return
+    say(f"installing {' '.join(names)}")
+    if shutil.which("apt-get"):
+        apt = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3")
+        run("the package lists", *apt, "update")
+        run("the packages", *apt, "install", "-y", "--no-install-recommends", *names)
+    elif shutil.which("dnf"):
+        names = [OF_RPM.get(name, name) for name in names]
+        run(
+            "the packages", "dnf", "-y", "-q", "--setopt=install_weak_deps=False", "install", *names
+        )
+    else:
+        raise Failed(f"missing here, and there is no apt-get or dnf: {', '.join(names)}")
+    for name in NOT_STARTED.intersection(names):
+        run(name, "systemctl", "disable", "--now", f"{name}.service")
+
+
+def find_python() -> str:
+    """A Python that CNSMO runs on; "" when there is none."""
+    asked = "import sys; sys.exit(sys.version_info < (3, 11))"
+    names = ("python3", "python3.14", "python3.13", "python3.12", "python3.11")
+    return next((name for name in names if shutil.which(name) and works(name, "-c", asked)), "")
+
+
+def install_cnsmo(given: dict[str, Any], python: str) -> None:
+    """CNSMO, into a virtual environment of its own; every file has to have the pinned digest."""
+    if not python:
+        raise Failed("there is no Python 3.11 or later here")
+    if not given["requirements"]:
+        raise Failed(
+            f"CNSMO is not in this image (no {VENV}/bin/cnsmo-boot), and cnsmo_requirements does "
+            "not say what to install"
+        )
+    if not given["requirements_sha256"]:
+        raise Failed("cnsmo_requirements is given without cnsmo_requirements_sha256")
+    listed, digest = f"{VENV}/requirements.txt", given["requirements_sha256"]
+    stamp = f"{VENV}/installed-{digest}"
+    if os.path.exists(stamp):
+        return
+    text = fetch(given["requirements"])
+    if hashlib.sha256(text).hexdigest() != digest:
+        raise Failed(f"{given['requirements']} has another SHA-256 than cnsmo_requirements_sha256")
+    say(f"installing CNSMO into {VENV}")
+    shutil.rmtree(VENV, ignore_errors=True)
+    run("the virtual environment", python, "-m", "venv", "--without-pip", VENV)
+    with open(listed, "wb") as file:
+        file.write(text)
+    run(
+        "CNSMO",
+        *(python, "-m", "pip", "--python", f"{VENV}/bin/python", "install", "--quiet"),
+        *("--disable-pip-version-check", "--no-input", "--no-cache-dir", "--retries", "3"),
+        *("--require-hashes", "--only-binary", ":all:", "--requirement", listed, *source(given)),
+    )
+    with open(stamp, "wb"):
+        pass
+
+
+def source(given: dict[str, Any]) -> list[str]:
+    """Where pip finds packages. Who serves them need not be trusted: digests are pinned."""
+    words = []
+    if given["wheelhouse"]:
+        words = ["--no-index", "--find-links", given["wheelhouse"]]
+    elif given["index"]:
+        words = ["--index-url", given["index"]]
+    for url in (given["wheelhouse"] or given["index"], given["requirements"]):
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme == "http":
+            words += ["--trusted-host", parts.netloc.rpartition("@")[2]]
+    return words
+
+
+def fetch(place: str) -> bytes:
+    """The bytes of a file here, or of a URL."""
+    try:
+        if place.startswith("/"):
+            with open(place, "rb") as file:
+                return file.read()
+        return ask(urllib.request.Request(place))
+    except OSError as exc:
+        raise Failed(f"{place} cannot be fetched: {in_words(exc)}") from exc
+
+
+def ask(request: urllib.request.Request) -> bytes:
+    """What a server answers; while it does not, it is asked again."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            # The pattern of every URL says http or https.
+            with urllib.request.urlopen(request, timeout=10) as answer:  # nosec B310
+                return bytes(answer.read())
+        except OSError as exc:
+            final = isinstance(exc, urllib.error.HTTPError) and exc.code < 500
+            if final or time.monotonic() > until:
+                raise
+        time.sleep(PAUSE)
+
+
+def in_words(exc: OSError) -> str:
+    """An error of the network, without Python's wrapping."""
+    why = getattr(exc, "reason", exc)
+    return str(getattr(why, "strerror", None) or why)
+
+
+def go_on() -> dict[str, Any]:
+    """Let the installed CNSMO do the rest.
+
+    :return: its ``reason`` if it failed, and ``data`` for whoever waits.
+    """
+    done = subprocess.run([f"{VENV}/bin/cnsmo-boot"], stdout=subprocess.PIPE, check=False)
+    try:
+        told: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        told = {"reason": f"{VENV}/bin/cnsmo-boot ended with {done.returncode}; see its output"}
+    return told
+
+
+def signal(given: dict[str, Any], failure: str, data: Any) -> None:
+    """Tell who waits: a wait condition of Heat, or any server that takes a POST of JSON."""
+    if not given.get("signal") or not (fits(given, "signal") and fits(given, "signal_token")):
+        return
+    host, status = socket.gethostname(), "FAILURE" if failure else "SUCCESS"
+    reason, headers = failure[:MAX_REASON] or "ready", {"Content-Type": "application/json"}
+    names, method = ("status", "reason", "data", "id"), "POST"
+    if given["signal_token"]:
+        headers["X-Auth-Token"] = given["signal_token"]
+    elif "/waitcondition/" in given["signal"]:
+        names, method = ("Status", "Reason", "Data", "UniqueId"), "PUT"
+        data = json.dumps(data)  # it takes a text only
+    values = (status, f"{host}: {reason}", data, host)
+    body = json.dumps(dict(zip(names, values))).encode()  # noqa: B905  # Python 3.9
+    request = urllib.request.Request(given["signal"], body, headers, method=method)
+    try:
+        ask(request)
+    except OSError as exc:
+        raise Failed(f"who waits could not be told: {in_words(exc)}") from exc
+
+
+def works(*words: str) -> bool:
+    """Whether a program ends well."""
+    try:
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def run(what: str, *words: str) -> None:
+    """Run a program; its output goes to cloud-init's log.
+
+    :raises Failed: with what it said last.
+    """
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    quiet["PYTHONDONTWRITEBYTECODE"] = ""
+    done = subprocess.run(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=quiet, text=True, check=False
+    )
+    sys.stderr.write(done.stdout)
+    if done.returncode:
+        lines = [line for line in done.stdout.splitlines() if re.match(r"(?i)e:|error", line)]
+        said = " ".join(lines[-2:] or done.stdout.split()[-40:])
+        raise Failed(f"{what} cannot be installed: {said}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

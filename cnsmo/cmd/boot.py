@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cnsmo-boot: what a VM's user-data begins, carried on by the CNSMO that it has installed.
+
+On stdout goes one JSON for who began: a reason if it failed, and data for who waits for the VM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from cnsmo.agent.system import LocalSystem
+from cnsmo.boot import agent, broker, core, farewell, first
+from cnsmo.boot.machine import Machine
+from cnsmo.boot.parameters import ROLES, AgentParameters, CoreParameters
+from cnsmo.cmd import program
+from cnsmo.model.errors import CnsmoError, InvalidRequest
+from cnsmo.model.wording import in_words
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="cnsmo-boot", description=__doc__)
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument(
+        "--farewell", action="store_true", help="leave the deployment if this machine is shut down"
+    )
+    other.add_argument(
+        "--renew", action="store_true", help="give the broker here a new certificate"
+    )
+    asked = parser.parse_args()
+    machine = Machine(LocalSystem(), Path(sys.prefix))
+    if asked.farewell:
+        return program.run("cnsmo-boot", lambda: farewell.say_it(machine))
+    if asked.renew:
+        return program.run("cnsmo-boot", lambda: broker.renew(machine))
+    try:
+        told: dict[str, Any] = {"data": _boot(Path(first.PARAMETERS), machine)}
+    except (CnsmoError, OSError) as exc:
+        told = {"reason": str(exc)}
+    print(json.dumps(told))
+    return 1 if "reason" in told else 0
+
+
+def _boot(path: Path, machine: Machine) -> dict[str, Any]:
+    given = parameters(path.read_text())
+    if isinstance(given, AgentParameters):
+        return agent.boot(given, machine)
+    return core.boot(given, machine)
+
+
+def parameters(text: str) -> AgentParameters | CoreParameters:
+    """What the user-data wrote, checked anew.
+
+    :raises InvalidRequest: naming what is wrong; no value is shown that may be secret.
+    """
+    given = {name: value for name, value in json.loads(text).items() if value != ""}
+    kind = ROLES.get(given.get("role", ""))
+    if kind is None:
+        raise InvalidRequest(f"cnsmo_role is none of {', '.join(ROLES)}")
+    try:
+        return kind.model_validate(given)
+    except ValidationError as exc:
+        raise InvalidRequest(f"the parameters cnsmo_*: {in_words(exc)}") from exc
+
+
+if __name__ == "__main__":
+    sys.exit(main())
