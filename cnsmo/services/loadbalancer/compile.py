@@ -8,6 +8,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 
 from cnsmo.model.host import Host
+from cnsmo.model.names import IPInterface
 from cnsmo.model.resource import View
 from cnsmo.services.base import Segment
 from cnsmo.services.kit.paths import call_address
@@ -148,7 +149,7 @@ class _Scene:
         carriers = sorted(self.view.in_groups(spec.on))
         vip = ipaddress.ip_interface(spec.vip or "")
         inside = (self._together(name, carriers, vip.version) for name in sorted(self.segments))
-        addresses = next(filter(None, inside), None) or self._near(carriers, vip.network)
+        addresses = next(filter(None, inside), None) or self._near(carriers, vip)
         if self.me.name not in addresses:
             return None, f"the VIP {vip.ip} cannot be held here: no address in {vip.network}"
         others = tuple(addresses[name] for name in carriers
@@ -173,16 +174,14 @@ class _Scene:
         }
         return found if found.keys() == set(hosts) else {}
 
-    def _near(
-        self, hosts: Iterable[str], network: ipaddress.IPv4Network | ipaddress.IPv6Network
-    ) -> dict[str, str]:
-        """Addresses of hosts in the network that the VIP belongs to."""
-        return {
-            host: str(interface.ip)
-            for host in hosts
-            for interface in self.view.hosts[host].interfaces
-            if interface.ip in network
-        }
+    def _near(self, hosts: Iterable[str], vip: IPInterface) -> dict[str, str]:
+        """Addresses of hosts in the network that the VIP belongs to; of several the first."""
+        found: dict[str, str] = {}
+        for host in hosts:
+            for own in self.view.hosts[host].interfaces:
+                if own.ip in vip.network and own.ip != vip.ip:
+                    found.setdefault(host, str(own.ip))
+        return found
 
 
 def _weight(pool: Pool, host: Host) -> int:

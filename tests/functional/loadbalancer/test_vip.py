@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from oslo_config import cfg
 
+from cnsmo.agent.facts import gather
 from cnsmo.model.errors import DriverError
 from cnsmo.services.loadbalancer.desired import Bind, LoadBalancerDesired, Vip
 from cnsmo.services.loadbalancer.drivers import vrrp_render
@@ -16,6 +18,7 @@ from tests.eventually import eventually
 from tests.functional.loadbalancer.hap_scene import Counted, Scene, Site, desired
 from tests.functional.vpn.systems import Killed, Recorder, Saboteur
 from tests.functional.vpn.vms import Net
+from tests.unit.services.loadbalancer.scenes import BALANCER, balancer, host, view
 
 VIP, VIP6 = "10.9.0.100", "fd09::100"
 GAP_SECONDS = 2.0
@@ -232,6 +235,35 @@ def test_a_carrier_that_is_alone_holds_the_vip_and_shares_it_with_the_next(morta
 def lonely(vip: Vip | None) -> Vip:
     assert vip
     return dataclasses.replace(vip, peers=())
+
+
+def test_who_holds_the_vip_does_not_take_it_for_its_own_address(
+    mortal: Pair, conf: cfg.ConfigOpts
+) -> None:
+    """Its agent tells the same of the host as before, so that the next plan is taken as well."""
+    for scene in mortal.scenes:
+        scene.carrier.run("ip route add default via 10.9.0.254 dev eth0")
+    before = [gather(conf, scene.carrier.system) for scene in mortal.scenes]
+    assert [facts.private for facts in before] == [("10.9.0.1/24",), ("10.9.0.2/24",)]
+    mortal.up()
+    for _resync in range(2):
+        now = [gather(conf, scene.carrier.system) for scene in mortal.scenes]
+        assert now == before
+    hosts = [host(f"lb{at}", "edge", private=own.private) for at, own in enumerate(now)]
+    assert BALANCER.check(view([*hosts, balancer(pool={"group": "edge", "port": 1},
+                                                 vip=f"{VIP}/24")])) == []  # fmt: skip
+    assert mortal.works()
+    mortal.first.fresh().remove()
+    eventually(lambda: mortal.holders()[1], timeout=10)
+    assert [gather(conf, scene.carrier.system) for scene in mortal.scenes] == before
+
+
+def test_a_vip_of_ipv6_is_nobodys_own_address_either(mortal: Pair) -> None:
+    """Agents pass over what is deprecated: no connection begins there."""
+    mortal.up(f"{VIP6}/64")
+    own = mortal.first.carrier.run("ip -6 address show dev eth0 scope global -deprecated")
+    assert "fd09::1/64" in own
+    assert VIP6 not in own
 
 
 def test_a_vip_without_a_place_is_told(pair: Pair) -> None:

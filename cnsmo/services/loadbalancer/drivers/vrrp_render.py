@@ -67,7 +67,7 @@ def render_vip(vip: Vip, place: Place, pid_file: str, watches: bool) -> str:
         *(_block("track_interface", [device]) if device != speaker else []),
         *(_block("track_script", [INSTANCE]) if watches else []),
     ]
-    places = [f"{address} dev {device}"]
+    places = [_put(address, device)]
     if address.version == source.version:
         lines += _block("virtual_ipaddress", places)
     else:
@@ -80,6 +80,17 @@ def _among(source: IPAddress, peers: Sequence[IPAddress]) -> list[str]:
     if not peers:
         return []
     return [f"  unicast_src_ip {source}", *_block("unicast_peer", map(str, peers))]
+
+
+def _put(address: IPInterface, device: str) -> str:
+    """The VIP so that nobody on this host takes it for the host's own: it is the source of no
+    connection that begins here, and no fact that the agent tells others.
+
+    The one of IPv4 is not of the global scope; keepalived marks a /128 as deprecated.
+    """
+    if address.version == 6:
+        return f"{address.ip}/128 dev {device}"
+    return f"{address.ip}/32 dev {device} scope link"
 
 
 def _watch(pid_file: str) -> list[str]:

@@ -168,6 +168,15 @@ def test_without_such_a_vpn_they_talk_on_the_vips_own_network() -> None:
     assert [found.network for found in BALANCER.listens(view(rows), "edge2")] == [""]
 
 
+def test_they_talk_by_their_first_address_there_and_never_by_the_vip_itself() -> None:
+    rows = deployment(balancer(on="pair", vip="10.1.0.100/24"), vpn={"members": ["web"]})
+    several = [["10.1.0.100/24", "10.1.0.14/24", "10.1.0.3/24"], ["10.1.0.13/24"]]
+    carriers = [host(f"c{at}", "pair", private=own, public=[]) for at, own in enumerate(several)]
+    made = compiled([*rows, *carriers], "c0").vip
+    assert made is not None
+    assert (made.source, made.peers) == ("10.1.0.14", ("10.1.0.13",))
+
+
 def test_a_carrier_that_is_alone_for_the_time_being_holds_the_vip() -> None:
     made = compiled(deployment(balancer(on="db", vip="10.2.0.100/24")), "db1")
     assert made.vip is not None

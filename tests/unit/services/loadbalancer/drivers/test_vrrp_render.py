@@ -38,7 +38,7 @@ def test_a_carrier_speaks_to_its_peers_alone_and_looks_after_its_haproxy() -> No
     for line in (
         "  enable_script_security", "  vrrp_version 3", "  vrrp_check_unicast_src",
         "  unicast_src_ip 10.0.0.5", "    10.0.0.6", "    10.0.0.7", "  priority 200",
-        "  virtual_router_id 51", "    10.0.0.100/24 dev eth0", "  interface eth0",
+        "  virtual_router_id 51", "    10.0.0.100/32 dev eth0 scope link", "  interface eth0",
     ):  # fmt: skip
         assert f"{line}\n" in found
     assert "auth" not in found
@@ -62,7 +62,7 @@ def test_it_may_speak_by_another_interface_than_the_vips() -> None:
 
 def test_an_address_of_the_other_version_of_ip_is_held_too() -> None:
     found = text_of(dataclasses.replace(VIP, address="fd00::100/64"))
-    assert "virtual_ipaddress_excluded {\n    fd00::100/64 dev eth0\n" in found
+    assert "virtual_ipaddress_excluded {\n    fd00::100/128 dev eth0\n" in found
 
 
 HOSTILE = st.one_of(
