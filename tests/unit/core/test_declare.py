@@ -363,6 +363,8 @@ def test_what_was_said_of_a_host_goes_with_it_and_with_the_instance(
         ("loadbalancer", "w", "web1", {}, "declares no loadbalancer 'w'"),
         ("loadbalancer", "www", "web9", {}, "has no host 'web9'"),
         ("loadbalancer", "www", "web1", {"weight": 257}, "weight"),
+        ("loadbalancer", "www", "web1", {"weight": True}, "weight"),
+        ("loadbalancer", "www", "web1", {"drain": "yes"}, "drain"),
         ("loadbalancer", "www", "web1", {"colour": 1}, "colour"),
     ],
 )
