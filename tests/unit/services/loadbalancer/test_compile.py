@@ -52,6 +52,34 @@ def test_who_is_not_in_the_vpn_is_called_over_the_underlay_unless_the_vpn_is_ask
     assert asked.problems == ("pool default is empty: none of web is up and can be reached",)
 
 
+@pytest.mark.parametrize(
+    ("via", "why"),
+    [
+        ("backbone", "not in the VPN backbone (yet)"),
+        ("underlay", "nothing to call on the underlay"),
+        (None, "in no VPN with the carrier, and nothing to call on the underlay"),
+    ],
+)
+def test_a_part_of_a_pool_that_cannot_be_reached_is_told(via: str | None, why: str) -> None:
+    far = host("web9", "web", private=["10.9.0.9/24"], public=[], site="9")
+    made = compiled([*deployment(balancer(**pools(via=via))), far])
+    assert len(made.pools[0].servers) == 3
+    assert made.problems == (f"pool default is without web9: {why}",)
+    assert (
+        compiled([*deployment(balancer(**pools(via=via))), far, state("web9", "down")]).problems
+        == ()
+    )
+
+
+def test_of_many_that_cannot_be_reached_some_are_named() -> None:
+    far = [host(f"web{at}", "web", private=[], public=[]) for at in range(10, 18)]
+    made = compiled([*deployment(balancer(**pools(via="underlay"))), *far])
+    assert made.problems == (
+        "pool default is without web10, web11, web12, web13, web14 and 3 more: nothing to call "
+        "on the underlay",
+    )
+
+
 def test_only_carriers_carry() -> None:
     rows = deployment(balancer())
     assert list(BALANCER.compile(view(rows), "edge2")) == ["www"]
