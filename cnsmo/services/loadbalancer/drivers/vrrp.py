@@ -25,6 +25,7 @@ from cnsmo.services.loadbalancer.desired import Vip
 from cnsmo.services.loadbalancer.drivers import hap_alive
 from cnsmo.services.loadbalancer.drivers.vrrp_render import (
     ALIVE,
+    TUNNEL_SECONDS,
     Place,
     holds,
     place_of,
@@ -35,7 +36,7 @@ KEEPALIVED = "keepalived"
 CONFIG, NEXT, LOADED = "keepalived.conf", "keepalived.conf.next", "keepalived.loaded"
 PARENT, CHILD = "vrrp-parent.pid", "vrrp.pid"
 START_SECONDS = 10.0
-ELECTION_SECONDS = 5.0
+ELECTION_SECONDS = TUNNEL_SECONDS + 5.0
 """How long carriers may take to find out who holds the VIP, after one of them has begun."""
 LOG_BYTES = 1 << 20
 PYTHON = os.path.realpath(sys.executable)
