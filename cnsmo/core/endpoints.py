@@ -86,7 +86,7 @@ class AgentEndpoints:
 class OperatorEndpoints:
     """Version history: see bus.clients.OperatorClient."""
 
-    target = oslo_messaging.Target(version="1.3")
+    target = oslo_messaging.Target(version="1.4")
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -216,11 +216,11 @@ class OperatorEndpoints:
 
     @answers
     def adjust(
-        self, ctxt: Context, deployment: str, service: str, instance: str, host: str,
-        body: dict[str, Any],
+        self, ctxt: Context, deployment: str, service: str, instances: list[str], host: str,
+        patch: dict[str, Any],
     ) -> int:  # fmt: skip
         """See Declare.adjust."""
-        return self._declare.adjust(deployment, service, instance, host, body, _author(ctxt))
+        return self._declare.adjust(deployment, service, instances, host, patch, _author(ctxt))
 
     @answers
     def rows(self, ctxt: Context, deployment: str) -> Changes:

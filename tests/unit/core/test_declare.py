@@ -334,14 +334,30 @@ def test_what_is_said_of_one_host_stays_until_it_is_taken_back(
 ) -> None:
     declare.apply(BALANCED, "anna", None)
     before = head(core)
-    done = declare.adjust("shop", "loadbalancer", "www", "web1", {"drain": True}, "anna")
+    done = declare.adjust("shop", "loadbalancer", ["www"], "web1", {"drain": True}, "anna")
     assert done == before + 1
     declare.apply(BALANCED.replace("81", "82"), "anna", None)
     assert adjustments(core) == {"www/web1": {"drain": True}}
-    declare.adjust("shop", "loadbalancer", "www", "web1", {"weight": 3}, "anna")
+    declare.adjust("shop", "loadbalancer", ["www"], "web1", {"weight": 3}, "anna")
+    assert adjustments(core) == {"www/web1": {"drain": True, "weight": 3}}
+    declare.adjust("shop", "loadbalancer", ["www"], "web1", {"drain": None}, "ben")
     assert adjustments(core) == {"www/web1": {"weight": 3}}
-    declare.adjust("shop", "loadbalancer", "www", "web1", {"drain": False}, "anna")
+    declare.adjust("shop", "loadbalancer", ["www"], "web1", {"weight": None}, "anna")
     assert adjustments(core) == {}
+
+
+def test_what_is_said_of_several_balancers_is_one_write_or_none(
+    declare: Declare, core: Core
+) -> None:
+    more = "driver: noop}, www2: {on: web, listen: 82, pool: {group: web, port: 1}, driver: noop}}"
+    declare.apply(more.join(BALANCED.rsplit("driver: noop}}", 1)), "anna", None)
+    before, both = head(core), ["www", "www2"]
+    declare.adjust("shop", "loadbalancer", both, "web1", {"drain": True}, "anna")
+    assert head(core) == before + 1
+    assert adjustments(core) == {f"{name}/web1": {"drain": True} for name in both}
+    with pytest.raises(NotFound, match="declares no loadbalancer 'www3'"):
+        declare.adjust("shop", "loadbalancer", ["www", "www3"], "web1", {"drain": None}, "anna")
+    assert len(adjustments(core)) == 2
 
 
 def test_what_was_said_of_a_host_goes_with_it_and_with_the_instance(
@@ -349,7 +365,7 @@ def test_what_was_said_of_a_host_goes_with_it_and_with_the_instance(
 ) -> None:
     declare.apply(BALANCED, "anna", None)
     for host in ("web1", "db1"):
-        declare.adjust("shop", "loadbalancer", "www", host, {"drain": True}, "anna")
+        declare.adjust("shop", "loadbalancer", ["www"], host, {"drain": True}, "anna")
     operator.host_remove(deployment="shop", host="web1")
     assert list(adjustments(core)) == ["www/db1"]
     declare.delete("shop", "loadbalancer", "www", "anna")
@@ -366,6 +382,7 @@ def test_what_was_said_of_a_host_goes_with_it_and_with_the_instance(
         ("loadbalancer", "www", "web1", {"weight": True}, "weight"),
         ("loadbalancer", "www", "web1", {"drain": "yes"}, "drain"),
         ("loadbalancer", "www", "web1", {"colour": 1}, "colour"),
+        ("loadbalancer", "www", "web1", {"colour": None}, "colour"),
     ],
 )
 def test_what_cannot_be_said_of_a_host(
@@ -375,7 +392,7 @@ def test_what_cannot_be_said_of_a_host(
     declare.apply(BALANCED, "anna", None)
     before = head(core)
     with pytest.raises((InvalidRequest, NotFound), match=said):
-        declare.adjust("shop", service, instance, host, body, "anna")
+        declare.adjust("shop", service, [instance], host, body, "anna")
     assert head(core) == before
 
 
