@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import getpass
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import oslo_messaging
@@ -167,7 +167,7 @@ class OperatorClient(_Client):
     * 1.1: rows, from which programs compile what agents compile.
     * 1.2: adjust, plan_delete; service_delete refuses what others need.
     * 1.3: host_readmit, host_removals, host_quarantine, bus_audit.
-    * 1.4: audit_list.
+    * 1.4: audit_list; adjust takes a patch, for several instances.
     """
 
     VERSION = "1.4"
@@ -257,13 +257,21 @@ class OperatorClient(_Client):
         )
 
     def adjust(
-        self, deployment: str, service: str, instance: str, host: str, body: dict[str, Any]
+        self,
+        deployment: str,
+        service: str,
+        instances: Sequence[str],
+        host: str,
+        patch: dict[str, Any],
     ) -> int:
-        """Say something of one host in an instance; the revision that holds it."""
+        """Say something of one host in some instances; the revision that holds it.
+
+        patch: null takes back what was said under a key; what is left out stays.
+        """
         return int(
             self._call(
-                "adjust",
-                deployment=deployment, service=service, instance=instance, host=host, body=body,
+                "adjust", deployment=deployment, service=service, instances=list(instances),
+                host=host, patch=patch,
             )
         )  # fmt: skip
 

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from cnsmo.core import specs
 from cnsmo.core.context import Core
@@ -122,12 +122,13 @@ class Declare:
         return self._core.write(deployment, act, work).revision
 
     def adjust(
-        self, deployment: str, service: str, instance: str, host: str, body: dict[str, Any],
-        act: Act,
+        self, deployment: str, service: str, instances: Sequence[str], host: str,
+        patch: dict[str, Any], act: Act,
     ) -> int:  # fmt: skip
-        """Say something of one host in an instance, in place of what was said before.
+        """Say something of one host in some instances, in one write.
 
-        body: keys that are left out are as the document has them; with none, nothing is said.
+        patch: what is said anew, by key; null takes back what was said. Other keys stay as they
+        are: two operators who say different things do not undo each other.
 
         :return: the revision that holds it.
         :raises InvalidRequest: when the service takes nothing of that kind.
@@ -136,21 +137,20 @@ class Declare:
         model = registry.service(service).Adjustment
         if model is None:
             raise InvalidRequest(f"nothing can be said of single hosts of a {service}")
-        try:
-            said = model.model_validate(body).model_dump(mode="json", exclude_defaults=True)
-        except ValidationError as exc:
-            raise InvalidRequest(in_words(exc)) from exc
 
         def work(writer: Writer) -> None:
-            if writer.get(service, instance) is None:
-                raise NotFound(f"deployment {deployment!r} declares no {service} {instance!r}")
             if writer.get(HOST, host) is None:
                 raise NotFound(f"deployment {deployment!r} has no host {host!r}")
-            kind, name = adjustment_kind(service), joined(instance, host)
-            if said:
-                writer.put(kind, name, said, OPERATOR)
-            else:
-                writer.delete(kind, name)
+            for instance in instances:
+                if writer.get(service, instance) is None:
+                    raise NotFound(f"deployment {deployment!r} declares no {service} {instance!r}")
+                kind, name = adjustment_kind(service), joined(instance, host)
+                row = writer.get(kind, name)
+                said = _patched(model, row.body if row else {}, patch)
+                if said:
+                    writer.put(kind, name, said, OPERATOR)
+                else:
+                    writer.delete(kind, name)
 
         return self._core.write(deployment, act, work).revision
 
@@ -168,6 +168,22 @@ class Declare:
             if instances:
                 data[name] = instances
         return yaml.safe_dump(data, sort_keys=False)
+
+
+def _patched(
+    model: type[BaseModel], known: dict[str, Any], patch: dict[str, Any]
+) -> dict[str, Any]:
+    """What is said of a host from now on; without what equals a default.
+
+    :raises InvalidRequest: when that cannot be said.
+    """
+    said = read(model, known).model_dump(mode="json", exclude_defaults=True) | patch
+    fields = model.model_fields
+    kept = {key: value for key, value in said.items() if value is not None or key not in fields}
+    try:
+        return model.model_validate(kept).model_dump(mode="json", exclude_defaults=True)
+    except ValidationError as exc:
+        raise InvalidRequest(in_words(exc)) from exc
 
 
 def kinds() -> list[str]:

@@ -229,11 +229,12 @@ class OperatorEndpoints:
 
     @answers
     def adjust(
-        self, ctxt: Context, deployment: str, service: str, instance: str, host: str,
-        body: dict[str, Any],
+        self, ctxt: Context, deployment: str, service: str, instances: list[str], host: str,
+        patch: dict[str, Any],
     ) -> int:  # fmt: skip
         """See Declare.adjust."""
-        return self._declare.adjust(deployment, service, instance, host, body, _act(ctxt, "adjust"))
+        act = _act(ctxt, "adjust")
+        return self._declare.adjust(deployment, service, instances, host, patch, act)
 
     @answers
     def rows(self, ctxt: Context, deployment: str) -> Changes:

@@ -18,7 +18,6 @@ from cnsmo.model.suggest import did_you_mean
 if TYPE_CHECKING:
     from cnsmo.model.messages import HostStatus
     from cnsmo.model.resource import View
-    from cnsmo.services.loadbalancer.adjusted import Adjustment
     from cnsmo.services.loadbalancer.desired import LoadBalancerDesired, Pool
 
 SERVICE = "loadbalancer"
@@ -185,23 +184,21 @@ class _Adjust(Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        from cnsmo.services.base import adjustments
-        from cnsmo.services.loadbalancer.adjusted import Adjustment
-        from cnsmo.services.loadbalancer.service import LoadBalancerService
-
         deployment, client = self.deployment(parsed_args), self.session.client
-        view, host = present(client, deployment), parsed_args.host
-        for name in _served(view, host, parsed_args.name):
-            said = adjustments(LoadBalancerService(), view, name).get(host, Adjustment())
-            body = self._change(said, parsed_args).model_dump(mode="json", exclude_defaults=True)
-            what = self._words(host, name, parsed_args)
-            if parsed_args.dry_run:
+        view, host, patch = present(client, deployment), parsed_args.host, self._patch(parsed_args)
+        taken_back = not any(patch.values())
+        names = _served(view, host, parsed_args.name, or_adjusted=taken_back)
+        words = [self._words(host, name, parsed_args) for name in names]
+        if parsed_args.dry_run:
+            for what in words:
                 self.dry(what)
-                continue
-            revision = client.adjust(deployment, SERVICE, name, host, body)
+            return
+        revision = client.adjust(deployment, SERVICE, names, host, patch)
+        for what in words:
             self.say(f"{what[0].upper()}{what[1:]} in revision {revision}.")
 
-    def _change(self, said: Adjustment, args: argparse.Namespace) -> Adjustment:
+    def _patch(self, args: argparse.Namespace) -> dict[str, Any]:
+        """What is said; null takes back what was."""
         raise NotImplementedError
 
     def _words(self, host: str, name: str, args: argparse.Namespace) -> str:
@@ -219,22 +216,22 @@ cnsmo-manage loadbalancer drain web1
 cnsmo-manage loadbalancer drain web1 --name www --dry-run
 """
 
-    def _change(self, said: Adjustment, args: argparse.Namespace) -> Adjustment:
-        return said.model_copy(update={"drain": True})
+    def _patch(self, args: argparse.Namespace) -> dict[str, Any]:
+        return {"drain": True}
 
     def _words(self, host: str, name: str, args: argparse.Namespace) -> str:
         return f"drain {host} in {name}"
 
 
 class Ready(_Adjust):
-    """Let a host that was drained serve again."""
+    """Let a host that was drained serve again; also one that left the pool since."""
 
     examples = """
 cnsmo-manage loadbalancer ready web1
 """
 
-    def _change(self, said: Adjustment, args: argparse.Namespace) -> Adjustment:
-        return said.model_copy(update={"drain": False})
+    def _patch(self, args: argparse.Namespace) -> dict[str, Any]:
+        return {"drain": None}
 
     def _words(self, host: str, name: str, args: argparse.Namespace) -> str:
         return f"let {host} serve again in {name}"
@@ -255,12 +252,12 @@ cnsmo-manage loadbalancer weight web1            # as the document says
         )
         return parser
 
-    def _change(self, said: Adjustment, args: argparse.Namespace) -> Adjustment:
+    def _patch(self, args: argparse.Namespace) -> dict[str, Any]:
         from cnsmo.services.loadbalancer.desired import HEAVIEST
 
         if args.weight is not None and not 0 <= args.weight <= HEAVIEST:
             raise InvalidRequest(f"{args.weight} is no weight: write 0 to {HEAVIEST}")
-        return said.model_copy(update={"weight": args.weight})
+        return {"weight": args.weight}
 
     def _words(self, host: str, name: str, args: argparse.Namespace) -> str:
         weight = "the document's weight" if args.weight is None else f"weight {args.weight}"
@@ -273,12 +270,15 @@ def _known(view: View, name: str | None) -> None:
         raise NotFound(f"no load balancer {name!r} is declared; {did_you_mean(name, names)}")
 
 
-def _served(view: View, host: str, name: str | None) -> list[str]:
+def _served(view: View, host: str, name: str | None, or_adjusted: bool) -> list[str]:
     """The load balancers in which a host serves, or the one that is asked for.
+
+    or_adjusted: those as well in which something is said of it still, though it left the pool.
 
     :raises NotFound: when it serves in none.
     """
     from cnsmo.model.reading import read
+    from cnsmo.model.resource import adjustment_kind, joined
     from cnsmo.services.loadbalancer.compile import serves
     from cnsmo.services.loadbalancer.spec import LoadBalancerSpec
 
@@ -289,7 +289,8 @@ def _served(view: View, host: str, name: str | None) -> list[str]:
         row.name
         for row in view.rows(SERVICE)
         if name in (None, row.name)
-        if any(
+        if (or_adjusted and view.get(adjustment_kind(SERVICE), joined(row.name, host)))
+        or any(
             serves(pool, view.everybody[host])
             for pool in read(LoadBalancerSpec, row.body).pools.values()
         )

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 from cnsmo.services.loadbalancer.desired import HEAVIEST
 
@@ -13,7 +13,7 @@ class Adjustment(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    drain: bool = Field(False, description="No new connections; those that are there stay.")
-    weight: int | None = Field(
+    drain: StrictBool = Field(False, description="No new connections; those that are there stay.")
+    weight: StrictInt | None = Field(
         None, ge=0, le=HEAVIEST, description="In place of the document's; null: the document's."
     )

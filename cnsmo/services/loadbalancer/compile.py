@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from cnsmo.model.host import Host
+from cnsmo.model.names import IPInterface
 from cnsmo.model.resource import View
 from cnsmo.services.base import Segment
 from cnsmo.services.kit.paths import call_address
@@ -21,6 +22,9 @@ ROUTERS = 255
 """VRRP's ids are 1 to 255; the carriers of a VIP agree on one by its address."""
 HIGHEST = 250
 """VRRP's priority of the first carrier; each next one has one less, but never under 1."""
+
+NAMED = 5
+"""So many hosts are told by name."""
 
 
 def compile_balancer(
@@ -38,7 +42,7 @@ def compile_balancer(
     check, problems = _check(spec), []
     pools = []
     for name, pool in spec.pools.items():
-        servers = scene.servers(pool)
+        servers, unreached = scene.servers(pool)
         pools.append(
             want.Pool(
                 name=name,
@@ -53,6 +57,8 @@ def compile_balancer(
         if not servers:
             who = ", ".join(pool.group or pool.hosts)
             problems.append(f"pool {name} is empty: none of {who} is up and can be reached")
+        elif unreached:
+            problems.append(f"pool {name} is without {_some(unreached)}: {_why(pool)}")
     vip, doubt = scene.vip(spec) if spec.vip else (None, "")
     return want.LoadBalancerDesired(
         driver=spec.driver,
@@ -93,17 +99,18 @@ class _Scene:
     segments: Mapping[str, Segment]
     adjusted: Mapping[str, Adjustment]
 
-    def servers(self, pool: Pool) -> tuple[want.Server, ...]:
-        """The hosts of a pool that are up and can be reached, by name.
+    def servers(self, pool: Pool) -> tuple[tuple[want.Server, ...], list[str]]:
+        """The hosts of a pool that are up and can be reached, by name; and who cannot be.
 
         Where the core says that all of them are gone, it may be the core that is: then all stay,
         and the driver's checks decide.
         """
         serving = [host for host in self.view.hosts.values() if serves(pool, host)]
-        found = []
+        found, unreached = [], []
         for host in [host for host in serving if host.name not in self.view.gone] or serving:
             address = self._address(pool, host)
             if address is None:
+                unreached.append(host.name)
                 continue
             said = self.adjusted.get(host.name, Adjustment())
             found.append(
@@ -116,7 +123,7 @@ class _Scene:
                     drain=said.drain,
                 )
             )
-        return tuple(found)
+        return tuple(found), unreached
 
     def _address(self, pool: Pool, host: Host) -> str | None:
         """Where the carrier reaches it over the network that the pool says."""
@@ -148,7 +155,7 @@ class _Scene:
         carriers = sorted(self.view.in_groups(spec.on))
         vip = ipaddress.ip_interface(spec.vip or "")
         inside = (self._together(name, carriers, vip.version) for name in sorted(self.segments))
-        addresses = next(filter(None, inside), None) or self._near(carriers, vip.network)
+        addresses = next(filter(None, inside), None) or self._near(carriers, vip)
         if self.me.name not in addresses:
             return None, f"the VIP {vip.ip} cannot be held here: no address in {vip.network}"
         others = tuple(addresses[name] for name in carriers
@@ -173,16 +180,28 @@ class _Scene:
         }
         return found if found.keys() == set(hosts) else {}
 
-    def _near(
-        self, hosts: Iterable[str], network: ipaddress.IPv4Network | ipaddress.IPv6Network
-    ) -> dict[str, str]:
-        """Addresses of hosts in the network that the VIP belongs to."""
-        return {
-            host: str(interface.ip)
-            for host in hosts
-            for interface in self.view.hosts[host].interfaces
-            if interface.ip in network
-        }
+    def _near(self, hosts: Iterable[str], vip: IPInterface) -> dict[str, str]:
+        """Addresses of hosts in the network that the VIP belongs to; of several the first."""
+        found: dict[str, str] = {}
+        for host in hosts:
+            for own in self.view.hosts[host].interfaces:
+                if own.ip in vip.network and own.ip != vip.ip:
+                    found.setdefault(host, str(own.ip))
+        return found
+
+
+def _some(names: Sequence[str]) -> str:
+    """Names, and of many the number."""
+    told = ", ".join(sorted(names)[:NAMED])
+    return told if len(names) <= NAMED else f"{told} and {len(names) - NAMED} more"
+
+
+def _why(pool: Pool) -> str:
+    """Why hosts of it cannot be reached."""
+    if pool.via is None:
+        return "in no VPN with the carrier, and nothing to call on the underlay"
+    name = pool.via.partition(":")[2]
+    return f"not in the VPN {name} (yet)" if name else "nothing to call on the underlay"
 
 
 def _weight(pool: Pool, host: Host) -> int:

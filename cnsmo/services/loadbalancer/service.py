@@ -45,7 +45,7 @@ class LoadBalancerService(NetworkService):
             problems += check_names(view, f"loadbalancer.{name}", spec, known)
             if spec.driver in can:  # that there is such a driver, the core has checked
                 problems += check_features(f"loadbalancer.{name}", spec, can)
-        if problems:
+        if any(not problem.absent for problem in problems):
             return problems
         carriers = {host for spec in declared.values() for host in view.in_groups(spec.on)}
         others = {host: networks.listeners(view, host) for host in sorted(carriers)}
@@ -54,7 +54,8 @@ class LoadBalancerService(NetworkService):
             for host in carriers
             for name, segment in networks.segments(view, host).items()
         }
-        return check_places(view, declared, others) + check_vips(view, declared, inside)
+        problems += check_places(view, declared, others)
+        return problems + check_vips(view, declared, inside)
 
     def concerns(self, instance: str, spec: BaseModel, host: Host) -> bool:
         return isinstance(spec, LoadBalancerSpec) and host.within(spec.on)

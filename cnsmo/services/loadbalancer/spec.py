@@ -5,7 +5,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    model_validator,
+)
 
 from cnsmo.model.names import Label
 from cnsmo.services.base import mistake
@@ -32,7 +40,7 @@ from cnsmo.services.words import Groups, Seconds, Source, Via, as_list
 DEFAULT_POOL = "default"
 """Name of the pool of what no route matches."""
 Labels = Annotated[tuple[Label, ...], BeforeValidator(as_list)]
-Weight = Annotated[int, Field(ge=0, le=HEAVIEST)]
+Weight = Annotated[StrictInt, Field(ge=0, le=HEAVIEST)]
 Duration = Annotated[Seconds, Field(ge=0.05, le=86400)]
 
 
@@ -71,7 +79,7 @@ class Check(_Model):
     """How it is found out whether a server is well."""
 
     http: UrlPath | None = Field(None, description="Path to ask for; left out: no HTTP.")
-    tcp: bool = Field(True, description="Whether at least a connection is tried.")
+    tcp: StrictBool = Field(True, description="Whether at least a connection is tried.")
     method: Literal[METHODS] = Field("GET", description="Of the request.")  # type: ignore[valid-type]
     status: Statuses = Field(
         ("200-399",), min_length=1, description="Statuses that are good: 200, or 200-399."
@@ -79,8 +87,8 @@ class Check(_Model):
     host: HostName | None = Field(None, description="Host header of the request.")
     interval: Duration = Field(2.0, description="Seconds between two checks; 200ms, 2s.")
     timeout: Duration = Field(1.0, description="Seconds until one counts as failed.")
-    rise: int = Field(2, ge=1, le=100, description="Good checks until a server is up.")
-    fall: int = Field(3, ge=1, le=100, description="Bad checks until it is down.")
+    rise: StrictInt = Field(2, ge=1, le=100, description="Good checks until a server is up.")
+    fall: StrictInt = Field(3, ge=1, le=100, description="Bad checks until it is down.")
 
     @property
     def kind(self) -> Checking:
@@ -123,14 +131,14 @@ class Timeouts(_Model):
 class ProxyProtocol(_Model):
     """HAProxy's PROXY protocol, which tells a client's address."""
 
-    accept: bool = Field(False, description="Clients come through a proxy that speaks it.")
+    accept: StrictBool = Field(False, description="Clients come through a proxy that speaks it.")
     send: Literal["v1", "v2"] | None = Field(None, description="Tell the servers in it.")
 
 
 class Headers(_Model):
     """What is set in requests and answers."""
 
-    forwarded: bool = Field(
+    forwarded: StrictBool = Field(
         True, description="X-Forwarded-For and -Proto, in place of what the client says."
     )
     request: dict[HeaderName, HeaderValue] = Field(
@@ -191,7 +199,7 @@ class LoadBalancerSpec(_Model):
     cookie: CookieName = Field("CNSMO", description="Name of the cookie of persistence: cookie.")
     tls: Tls | None = Field(None, description="All of listen in TLS.")
     timeouts: Timeouts = Field(Timeouts(), description="How long things may take.")
-    max_connections: int | None = Field(
+    max_connections: StrictInt | None = Field(
         None, ge=1, le=1_000_000, description="Of clients at once; more wait."
     )
     proxy_protocol: ProxyProtocol = Field(ProxyProtocol(), description="PROXY, in and out.")

@@ -22,7 +22,7 @@ from cnsmo.services.loadbalancer.desired import (
     Server,
 )
 from cnsmo.services.loadbalancer.drivers.hap_socket import HapSocket
-from cnsmo.services.loadbalancer.drivers.haproxy import HaproxyDriver
+from cnsmo.services.loadbalancer.drivers.haproxy import AGAIN_SECONDS, HaproxyDriver
 from tests.eventually import eventually
 from tests.functional.loadbalancer import hap_backend, hap_client
 from tests.functional.vpn.vms import Net
@@ -129,7 +129,7 @@ class Scene:
     def follow(self, wanted: LoadBalancerDesired, seconds: float = 10) -> None:
         """What the agent does: look again as often as the driver asks for it."""
         until = time.monotonic() + seconds
-        while self.observe(wanted).again is not None:
+        while self.observe(wanted).again == AGAIN_SECONDS:
             assert time.monotonic() < until, f"it does not settle: {self.observe(wanted)}"
             time.sleep(0.05)
             assert self.driver.apply(wanted) == []

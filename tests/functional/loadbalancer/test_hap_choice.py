@@ -8,6 +8,7 @@ import pytest
 from cnsmo.services.loadbalancer.desired import Algorithm, LoadBalancerDesired, Server
 from cnsmo.services.loadbalancer.drivers import falls
 from cnsmo.services.loadbalancer.drivers.falls import FALLS
+from cnsmo.services.loadbalancer.drivers.haproxy import AGAIN_SECONDS
 from tests.eventually import eventually
 from tests.functional.loadbalancer.hap_scene import QUICK, Scene, desired
 
@@ -82,7 +83,7 @@ def test_who_falls_again_and_again_serves_only_while_no_other_is_well(
         for _ in range(FALLS):
             assert scene.apply(wanted) == []
             cycle(scene, wanted)
-        assert scene.observe(wanted).again is not None
+        assert scene.observe(wanted).again == AGAIN_SECONDS
         assert scene.apply(wanted) == []  # it is no drift that was repaired
         scene.follow(wanted)
         (problem,) = scene.observe(wanted).problems

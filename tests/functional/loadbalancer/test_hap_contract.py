@@ -182,6 +182,21 @@ def test_drift_is_seen_told_and_repaired(
     assert "mine" not in scene.config + scene.admin("show servers state")
 
 
+def test_what_has_settled_is_looked_at_again_within_ten_seconds(
+    scene: Scene, wanted: LoadBalancerDesired
+) -> None:
+    """Nobody tells the agent that haproxy is dead, or that a certificate was renewed."""
+    scene.follow(wanted)
+    again = scene.observe(wanted).again
+    assert again is not None
+    assert again <= 10
+    scene.carrier.run("pkill -KILL -x haproxy")
+    eventually(lambda: not scene.carrier.processes())
+    again = scene.observe(wanted).again
+    assert again is not None
+    assert again <= 10
+
+
 # --- failure --------------------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ from cnsmo.services.loadbalancer.desired import (
     Pool,
     Timeouts,
 )
+from cnsmo.services.loadbalancer.drivers.haproxy import AGAIN_SECONDS
 from tests.eventually import eventually
 from tests.functional.loadbalancer.hap_scene import QUICK, Scene, desired
 
@@ -67,7 +68,7 @@ def test_a_download_on_a_leaving_server_completes_and_nothing_new_reaches_it(
     scene.fresh()
     assert scene.apply(wanted) == []
     assert scene.state(wanted, "web1") == "leaving"
-    assert scene.observe(wanted).again is not None
+    assert scene.observe(wanted).again == AGAIN_SECONDS
     answer = outcome(process)
     assert (answer["status"], answer["length"]) == (200, 100)
     scene.follow(wanted)

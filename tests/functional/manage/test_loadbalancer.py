@@ -118,6 +118,18 @@ def test_a_drained_host_is_so_in_all_balancers_until_it_is_ready(person, shop):
     assert rows["adjustments"] == {}
 
 
+def test_who_left_a_pool_is_made_ready_all_the_same(person, shop):
+    """Else it would be drained on the day when it returns."""
+    person.does("loadbalancer drain web1 --name api")
+    person.writes(DOCUMENT.replace("hosts: web1", "hosts: web2"), "shop.yaml")
+    person.does("apply shop.yaml")
+    said = person.fails(4, "loadbalancer drain web1 --name api")
+    assert "web1 does not serve in api" in said
+    assert "Let web1 serve again in api" in person.does("loadbalancer ready web1").out
+    rows = json.loads(person.does("service show loadbalancer api -f json").out)
+    assert rows["adjustments"] == {}
+
+
 @pytest.mark.parametrize(
     ("code", "words", "said"),
     [

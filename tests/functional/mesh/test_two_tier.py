@@ -38,12 +38,12 @@ def test_the_pool_follows_its_group(shop: World) -> None:
 
 
 def test_an_operators_word_holds_over_an_apply(shop: World) -> None:
-    shop.client.adjust(DEPLOYMENT, "loadbalancer", "www", "web1", {"drain": True})
+    shop.client.adjust(DEPLOYMENT, "loadbalancer", ["www"], "web1", {"drain": True})
     eventually(lambda: ask(shop, public(shop, "edge1")) == {"web2"}, 15)
     plan = shop.client.apply(EXAMPLE.replace("interval: 1s", "interval: 2s"))
     shop.settle(plan.revision or 0)
     assert ask(shop, public(shop, "edge1")) == {"web2"}
-    shop.client.adjust(DEPLOYMENT, "loadbalancer", "www", "web1", {})
+    shop.client.adjust(DEPLOYMENT, "loadbalancer", ["www"], "web1", {"drain": None})
     eventually(lambda: ask(shop, public(shop, "edge1")) == {"web1", "web2"}, 15)
 
 
@@ -53,7 +53,7 @@ def test_the_balancer_outlives_its_agent_and_an_empty_pool(shop: World) -> None:
     shop.start_agent("edge1")
     shop.settle()
     for name in ("web1", "web2"):
-        shop.client.adjust(DEPLOYMENT, "loadbalancer", "www", name, {"drain": True})
+        shop.client.adjust(DEPLOYMENT, "loadbalancer", ["www"], name, {"drain": True})
     eventually(lambda: ask(shop, public(shop, "edge1")) == {"503"}, 15)
-    shop.client.adjust(DEPLOYMENT, "loadbalancer", "www", "web2", {})
+    shop.client.adjust(DEPLOYMENT, "loadbalancer", ["www"], "web2", {"drain": None})
     eventually(lambda: ask(shop, public(shop, "edge1")) == {"web2"}, 15)

@@ -339,14 +339,30 @@ def test_what_is_said_of_one_host_stays_until_it_is_taken_back(
 ) -> None:
     declare.apply(BALANCED, ANNA, None)
     before = head(core)
-    done = declare.adjust("shop", "loadbalancer", "www", "web1", {"drain": True}, ANNA)
+    done = declare.adjust("shop", "loadbalancer", ["www"], "web1", {"drain": True}, ANNA)
     assert done == before + 1
     declare.apply(BALANCED.replace("81", "82"), ANNA, None)
     assert adjustments(core) == {"www/web1": {"drain": True}}
-    declare.adjust("shop", "loadbalancer", "www", "web1", {"weight": 3}, ANNA)
+    declare.adjust("shop", "loadbalancer", ["www"], "web1", {"weight": 3}, ANNA)
+    assert adjustments(core) == {"www/web1": {"drain": True, "weight": 3}}
+    declare.adjust("shop", "loadbalancer", ["www"], "web1", {"drain": None}, BERT)
     assert adjustments(core) == {"www/web1": {"weight": 3}}
-    declare.adjust("shop", "loadbalancer", "www", "web1", {"drain": False}, ANNA)
+    declare.adjust("shop", "loadbalancer", ["www"], "web1", {"weight": None}, ANNA)
     assert adjustments(core) == {}
+
+
+def test_what_is_said_of_several_balancers_is_one_write_or_none(
+    declare: Declare, core: Core
+) -> None:
+    more = "driver: noop}, www2: {on: web, listen: 82, pool: {group: web, port: 1}, driver: noop}}"
+    declare.apply(more.join(BALANCED.rsplit("driver: noop}}", 1)), ANNA, None)
+    before, both = head(core), ["www", "www2"]
+    declare.adjust("shop", "loadbalancer", both, "web1", {"drain": True}, ANNA)
+    assert head(core) == before + 1
+    assert adjustments(core) == {f"{name}/web1": {"drain": True} for name in both}
+    with pytest.raises(NotFound, match="declares no loadbalancer 'www3'"):
+        declare.adjust("shop", "loadbalancer", ["www", "www3"], "web1", {"drain": None}, ANNA)
+    assert len(adjustments(core)) == 2
 
 
 def test_what_was_said_of_a_host_goes_with_it_and_with_the_instance(
@@ -354,7 +370,7 @@ def test_what_was_said_of_a_host_goes_with_it_and_with_the_instance(
 ) -> None:
     declare.apply(BALANCED, ANNA, None)
     for host in ("web1", "db1"):
-        declare.adjust("shop", "loadbalancer", "www", host, {"drain": True}, ANNA)
+        declare.adjust("shop", "loadbalancer", ["www"], host, {"drain": True}, ANNA)
     operator.host_remove(deployment="shop", host="web1")
     assert list(adjustments(core)) == ["www/db1"]
     declare.delete("shop", "loadbalancer", "www", ANNA)
@@ -368,7 +384,10 @@ def test_what_was_said_of_a_host_goes_with_it_and_with_the_instance(
         ("loadbalancer", "w", "web1", {}, "declares no loadbalancer 'w'"),
         ("loadbalancer", "www", "web9", {}, "has no host 'web9'"),
         ("loadbalancer", "www", "web1", {"weight": 257}, "weight"),
+        ("loadbalancer", "www", "web1", {"weight": True}, "weight"),
+        ("loadbalancer", "www", "web1", {"drain": "yes"}, "drain"),
         ("loadbalancer", "www", "web1", {"colour": 1}, "colour"),
+        ("loadbalancer", "www", "web1", {"colour": None}, "colour"),
     ],
 )
 def test_what_cannot_be_said_of_a_host(
@@ -378,7 +397,7 @@ def test_what_cannot_be_said_of_a_host(
     declare.apply(BALANCED, ANNA, None)
     before = head(core)
     with pytest.raises((InvalidRequest, NotFound), match=said):
-        declare.adjust("shop", service, instance, host, body, ANNA)
+        declare.adjust("shop", service, [instance], host, body, ANNA)
     assert head(core) == before
 
 

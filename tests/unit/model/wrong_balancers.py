@@ -276,6 +276,42 @@ WRONG_BALANCERS: dict[str, tuple[str, str]] = {
         balancer(f"{POOL}, timeouts: {{keep_alive: 1ms}}"),
         f"{AT}.timeouts.keep_alive: '1ms' is too small: at least 0.05",
     ),
+    "connections that are no number": (
+        balancer(f"{POOL}, max_connections: true"),
+        f"{AT}.max_connections: True is not a whole number",
+    ),
+    "a number of connections in quotes": (
+        balancer(f"{POOL}, max_connections: '7'"),
+        f"{AT}.max_connections: '7' is not a whole number",
+    ),
+    "a weight that is no number": (
+        balancer("pool: {group: db, port: 80, weights: {db: true}}"),
+        f"{AT}.pool.weights.db: True is not a whole number",
+    ),
+    "a rise in quotes": (
+        balancer(f"{POOL}, check: {{rise: '2'}}"),
+        f"{AT}.check.rise: '2' is not a whole number",
+    ),
+    "a rise with a point": (
+        balancer(f"{POOL}, check: {{rise: 2.0}}"),
+        f"{AT}.check.rise: 2.0 is not a whole number",
+    ),
+    "a fall that is no number": (
+        balancer(f"{POOL}, check: {{fall: true}}"),
+        f"{AT}.check.fall: True is not a whole number",
+    ),
+    "a word for true in a check": (
+        balancer(f"{POOL}, check: {{tcp: 'yes'}}"),
+        f"{AT}.check.tcp: 'yes' is neither true nor false",
+    ),
+    "a word for true in the PROXY protocol": (
+        balancer(f"{POOL}, proxy_protocol: {{accept: 'yes'}}"),
+        f"{AT}.proxy_protocol.accept: 'yes' is neither true nor false",
+    ),
+    "a number for true": (
+        balancer(f"{POOL}, headers: {{forwarded: 1}}"),
+        f"{AT}.headers.forwarded: 1 is neither true nor false",
+    ),
     "no connections": (
         balancer(f"{POOL}, max_connections: 0"),
         f"{AT}.max_connections: 0 is too small: at least 1",

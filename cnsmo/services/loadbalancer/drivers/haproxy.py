@@ -39,6 +39,8 @@ OLDEST = (2, 6)
 """The first release whose servers can be added and deleted without being experimental."""
 AGAIN_SECONDS = 1.0
 """How soon to look again at servers that leave, or that have not been checked yet."""
+LOOK_SECONDS = 10.0
+"""How soon to look again where nothing is under way: haproxy may have died, a file been renewed."""
 IPV6_SOCKETS = Path("/proc/net/if_inet6")
 
 
@@ -100,7 +102,8 @@ class HaproxyDriver(LoadBalancerDriver):
             if scene is None:
                 drift = ("haproxy does not run", *vrrp.drift)
                 nothing = {"servers": {}, "frontends": {}, **detail}
-                return Observation(drift=drift, problems=tuple(told), detail=nothing)
+                problems = tuple(told)
+                return Observation(drift, problems, again=LOOK_SECONDS, detail=nothing)
             drift = (*self._instance.drift(config, scene), *vrrp.drift)
             if not self._store.intact(certificates):
                 drift = (*drift, "copies of certificates were changed")
@@ -111,7 +114,7 @@ class HaproxyDriver(LoadBalancerDriver):
             return Observation(
                 drift=drift,
                 problems=(*hap_report.problems(desired, config, report), *told),
-                again=AGAIN_SECONDS if waits or self._falls.due else None,
+                again=AGAIN_SECONDS if waits or self._falls.due else LOOK_SECONDS,
                 detail={**hap_report.detail(desired, config, report), **detail},
             )
 

@@ -2,7 +2,7 @@
 """The keepalived of one unit: which of the carriers holds the VIP.
 
 It outlives the agent, and looks after the haproxy of its own carrier by itself: one whose haproxy
-is dead gives the VIP up, whether an agent is there to see it or not.
+does not answer gives the VIP up, whether an agent is there to see it or not.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,26 @@ from cnsmo.services.base import System
 from cnsmo.services.kit.daemon import Daemon
 from cnsmo.services.kit.private_files import read_private, write_private
 from cnsmo.services.loadbalancer.desired import Vip
-from cnsmo.services.loadbalancer.drivers.hap_process import HAPROXY
-from cnsmo.services.loadbalancer.drivers.vrrp_render import Place, holds, place_of, render_vip
+from cnsmo.services.loadbalancer.drivers import hap_alive
+from cnsmo.services.loadbalancer.drivers.vrrp_render import (
+    ALIVE,
+    TUNNEL_SECONDS,
+    Place,
+    holds,
+    place_of,
+    render_vip,
+)
 
 KEEPALIVED = "keepalived"
 CONFIG, NEXT, LOADED = "keepalived.conf", "keepalived.conf.next", "keepalived.loaded"
 PARENT, CHILD = "vrrp-parent.pid", "vrrp.pid"
 START_SECONDS = 10.0
-ELECTION_SECONDS = 5.0
+ELECTION_SECONDS = TUNNEL_SECONDS + 5.0
 """How long carriers may take to find out who holds the VIP, after one of them has begun."""
 LOG_BYTES = 1 << 20
+PYTHON = os.path.realpath(sys.executable)
+"""Of the system's own folders: keepalived runs nothing that others than root could replace."""
+_SCRIPT = Path(hap_alive.__file__).read_text(encoding="utf-8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +83,7 @@ class Vrrp:
         if not self._system.has(KEEPALIVED):
             raise DriverUnavailable(f"{KEEPALIVED} is missing: install the package keepalived")
         running = self._daemon.pid
-        if running and self._text(CONFIG) == wanted == self._text(LOADED):
+        if running and self._in_force(wanted):
             self._trim_log()
             return []
         self._prepare(wanted)
@@ -95,7 +106,7 @@ class Vrrp:
             return Standing(drift, (place,) if isinstance(place, str) and place else ())
         wanted = self._text_of(vip, place, watches)
         drift = () if running else ("keepalived does not run",)
-        if running and not self._text(CONFIG) == wanted == self._text(LOADED):
+        if running and not self._in_force(wanted):
             drift = ("keepalived runs with another configuration",)
         again = time.monotonic() - self._begun < ELECTION_SECONDS
         return Standing(drift, (), holds(vip, links), again)
@@ -112,13 +123,18 @@ class Vrrp:
             self._system.stop(int(pid), KEEPALIVED)
 
     def _text_of(self, vip: Vip, place: Place, watches: bool) -> str:
-        return render_vip(vip, place, str(self._state_dir / f"{HAPROXY}.pid"), watches)
+        return render_vip(vip, place, str(self._state_dir), PYTHON if watches else "")
+
+    def _in_force(self, wanted: str) -> bool:
+        same = self._text(CONFIG) == wanted == self._text(LOADED)
+        return same and self._text(ALIVE) == _SCRIPT
 
     def _links(self) -> list[dict[str, Any]]:
         return json.loads(self._system.run("ip", "-j", "address", "show").stdout or "[]")  # type: ignore[no-any-return]
 
     def _prepare(self, wanted: str) -> None:
         """Let keepalived itself judge a configuration before it becomes the file."""
+        write_private(self._state_dir / ALIVE, _SCRIPT)
         path = self._state_dir / NEXT
         write_private(path, wanted)
         done = self._system.run(KEEPALIVED, "--config-test", "--use-file", str(path), ok=range(256))
@@ -144,7 +160,7 @@ class Vrrp:
         if self._text(CONFIG) is None:
             return []
         self.stop()
-        for name in (CONFIG, NEXT, LOADED, PARENT, CHILD, self._daemon.log.name):
+        for name in (CONFIG, NEXT, LOADED, ALIVE, PARENT, CHILD, self._daemon.log.name):
             (self._state_dir / name).unlink(missing_ok=True)
         return ["keepalived: stopped"]
 

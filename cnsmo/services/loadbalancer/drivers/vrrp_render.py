@@ -21,8 +21,13 @@ from cnsmo.services.loadbalancer.drivers import hap_text as text
 ADVERTS = "0.3"
 """Seconds between two signs of life. A carrier that gives three in a row is missed after 0.9 to
 1.2 seconds (RFC 9568, 6.1)."""
-PGREP = "/usr/bin/pgrep"
+TUNNEL_SECONDS = 6
+"""How long one that just began listens for others inside a VPN before it holds anything: its
+tunnels may not be up yet, and a lost first handshake costs WireGuard five seconds."""
+SCRIPT_SECONDS = 3
+"""A little more than the script itself waits for haproxy's answer."""
 INSTANCE = "cnsmo"
+ALIVE = "alive.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +38,15 @@ class Place:
     speaker: str
 
 
-def render_vip(vip: Vip, place: Place, pid_file: str, watches: bool) -> str:
+def render_vip(vip: Vip, place: Place, folder: str, python: str) -> str:
     """The configuration.
 
-    pid_file: of the haproxy that has to run. watches: whether keepalived looks after it; in a user
-    namespace of a single user it cannot run anything (and takes that for a good answer).
+    Who holds the VIP keeps it until it is gone or not well: each change cuts connections, so that
+    coming back is no reason for one. Of several that begin together the first has it.
+
+    folder: where haproxy's sockets are, and the script ALIVE that asks it. python: what runs that;
+    "": nobody looks after haproxy, as in a user namespace of a single user, where keepalived cannot
+    run anything (and takes that for a good answer).
 
     :raises DriverError: when a value cannot be rendered.
     """
@@ -53,21 +62,23 @@ def render_vip(vip: Vip, place: Place, pid_file: str, watches: bool) -> str:
         "  vrrp_version 3",
         "  vrrp_check_unicast_src",
         "  vrrp_garp_master_refresh 60",
+        *([f"  vrrp_startup_delay {TUNNEL_SECONDS}"] if speaker != device else []),
         "  script_user root",
         "  enable_script_security",
         "}",
-        *(_watch(pid_file) if watches else []),
+        *(_watch(folder, python) if python else []),
         f"vrrp_instance {INSTANCE} {{",
         "  state BACKUP",
+        "  nopreempt",
         f"  interface {speaker}",
         f"  virtual_router_id {text.number('virtual router', vip.router, 1, 255)}",
         f"  priority {text.number('priority', vip.priority, 1, 254)}",
         f"  advert_int {ADVERTS}",
         *_among(source, peers),
         *(_block("track_interface", [device]) if device != speaker else []),
-        *(_block("track_script", [INSTANCE]) if watches else []),
+        *(_block("track_script", [INSTANCE]) if python else []),
     ]
-    places = [f"{address} dev {device}"]
+    places = [_put(address, device)]
     if address.version == source.version:
         lines += _block("virtual_ipaddress", places)
     else:
@@ -82,13 +93,25 @@ def _among(source: IPAddress, peers: Sequence[IPAddress]) -> list[str]:
     return [f"  unicast_src_ip {source}", *_block("unicast_peer", map(str, peers))]
 
 
-def _watch(pid_file: str) -> list[str]:
+def _put(address: IPInterface, device: str) -> str:
+    """The VIP so that nobody on this host takes it for the host's own: it is the source of no
+    connection that begins here, and no fact that the agent tells others.
+
+    The one of IPv4 is not of the global scope; keepalived marks a /128 as deprecated.
+    """
+    if address.version == 6:
+        return f"{address.ip}/128 dev {device}"
+    return f"{address.ip}/32 dev {device} scope link"
+
+
+def _watch(folder: str, python: str) -> list[str]:
     """Each second; a haproxy that is back is believed in the second time."""
+    where = text.file(folder)
     return [
         f"vrrp_script {INSTANCE} {{",
-        f'  script "{PGREP} -F {text.file(pid_file)} -x haproxy"',
+        f'  script "{text.file(python)} -I -S {where}/{ALIVE} {where}"',
         "  interval 1",
-        "  timeout 2",
+        f"  timeout {SCRIPT_SECONDS}",
         "  fall 1",
         "  rise 2",
         "}",

@@ -52,6 +52,34 @@ def test_who_is_not_in_the_vpn_is_called_over_the_underlay_unless_the_vpn_is_ask
     assert asked.problems == ("pool default is empty: none of web is up and can be reached",)
 
 
+@pytest.mark.parametrize(
+    ("via", "why"),
+    [
+        ("backbone", "not in the VPN backbone (yet)"),
+        ("underlay", "nothing to call on the underlay"),
+        (None, "in no VPN with the carrier, and nothing to call on the underlay"),
+    ],
+)
+def test_a_part_of_a_pool_that_cannot_be_reached_is_told(via: str | None, why: str) -> None:
+    far = host("web9", "web", private=["10.9.0.9/24"], public=[], site="9")
+    made = compiled([*deployment(balancer(**pools(via=via))), far])
+    assert len(made.pools[0].servers) == 3
+    assert made.problems == (f"pool default is without web9: {why}",)
+    assert (
+        compiled([*deployment(balancer(**pools(via=via))), far, state("web9", "down")]).problems
+        == ()
+    )
+
+
+def test_of_many_that_cannot_be_reached_some_are_named() -> None:
+    far = [host(f"web{at}", "web", private=[], public=[]) for at in range(10, 18)]
+    made = compiled([*deployment(balancer(**pools(via="underlay"))), *far])
+    assert made.problems == (
+        "pool default is without web10, web11, web12, web13, web14 and 3 more: nothing to call "
+        "on the underlay",
+    )
+
+
 def test_only_carriers_carry() -> None:
     rows = deployment(balancer())
     assert list(BALANCER.compile(view(rows), "edge2")) == ["www"]
@@ -166,6 +194,15 @@ def test_without_such_a_vpn_they_talk_on_the_vips_own_network() -> None:
     assert made is not None
     assert (made.source, made.peers) == ("10.1.0.12", ("10.1.0.11",))
     assert [found.network for found in BALANCER.listens(view(rows), "edge2")] == [""]
+
+
+def test_they_talk_by_their_first_address_there_and_never_by_the_vip_itself() -> None:
+    rows = deployment(balancer(on="pair", vip="10.1.0.100/24"), vpn={"members": ["web"]})
+    several = [["10.1.0.100/24", "10.1.0.14/24", "10.1.0.3/24"], ["10.1.0.13/24"]]
+    carriers = [host(f"c{at}", "pair", private=own, public=[]) for at, own in enumerate(several)]
+    made = compiled([*rows, *carriers], "c0").vip
+    assert made is not None
+    assert (made.source, made.peers) == ("10.1.0.14", ("10.1.0.13",))
 
 
 def test_a_carrier_that_is_alone_for_the_time_being_holds_the_vip() -> None:

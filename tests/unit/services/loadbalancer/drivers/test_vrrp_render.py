@@ -15,13 +15,13 @@ from cnsmo.services.loadbalancer.drivers.vrrp_render import Place, holds, place_
 
 VIP = Vip("10.0.0.100/24", "10.0.0.5", ("10.0.0.6", "10.0.0.7"), router=51, priority=200)
 HERE = Place("eth0", "eth0")
-PID = "/var/lib/cnsmo/units/loadbalancer/www/haproxy/haproxy.pid"
+FOLDER = "/var/lib/cnsmo/units/loadbalancer/www/haproxy"
 LINE = re.compile(r" *([A-Za-z0-9._:/-]+( [A-Za-z0-9._:/-]+)*( \{)?|\})")
-SCRIPT = f'  script "/usr/bin/pgrep -F {PID} -x haproxy"'
+SCRIPT = f'  script "/usr/bin/python3 -I -S {FOLDER}/alive.py {FOLDER}"'
 
 
 def text_of(vip: Vip = VIP, place: Place = HERE, watches: bool = True) -> str:
-    return render_vip(vip, place, PID, watches)
+    return render_vip(vip, place, FOLDER, "/usr/bin/python3" if watches else "")
 
 
 def link(name: str, *addresses: str) -> dict[str, Any]:
@@ -38,11 +38,13 @@ def test_a_carrier_speaks_to_its_peers_alone_and_looks_after_its_haproxy() -> No
     for line in (
         "  enable_script_security", "  vrrp_version 3", "  vrrp_check_unicast_src",
         "  unicast_src_ip 10.0.0.5", "    10.0.0.6", "    10.0.0.7", "  priority 200",
-        "  virtual_router_id 51", "    10.0.0.100/24 dev eth0", "  interface eth0",
+        "  virtual_router_id 51", "  nopreempt", "    10.0.0.100/32 dev eth0 scope link",
+        "  interface eth0",
     ):  # fmt: skip
         assert f"{line}\n" in found
     assert "auth" not in found
     assert "track_interface" not in found
+    assert "delay" not in found
     assert "script " not in text_of(watches=False)
 
 
@@ -57,12 +59,13 @@ def test_it_may_speak_by_another_interface_than_the_vips() -> None:
     found = text_of(dataclasses.replace(VIP, source="10.66.0.1", peers=("10.66.0.2",)),
                     Place("eth0", "cn-backbone"))  # fmt: skip
     assert "  interface cn-backbone\n" in found
+    assert "  vrrp_startup_delay 6\n" in found  # its tunnels come up first
     assert "  track_interface {\n    eth0\n  }\n" in found
 
 
 def test_an_address_of_the_other_version_of_ip_is_held_too() -> None:
     found = text_of(dataclasses.replace(VIP, address="fd00::100/64"))
-    assert "virtual_ipaddress_excluded {\n    fd00::100/64 dev eth0\n" in found
+    assert "virtual_ipaddress_excluded {\n    fd00::100/128 dev eth0\n" in found
 
 
 HOSTILE = st.one_of(
