@@ -48,7 +48,7 @@ from cnsmo.services.loadbalancer.drivers.nfl_change import Change, Loaded, plan
 from cnsmo.services.loadbalancer.drivers.nfl_detail import Figures
 from cnsmo.services.loadbalancer.drivers.nfl_files import Files
 from cnsmo.services.loadbalancer.drivers.nfl_flows import list_commands
-from cnsmo.services.loadbalancer.drivers.nfl_keeper import Keeper
+from cnsmo.services.loadbalancer.drivers.nfl_keeper import HANGS, Keeper
 from cnsmo.services.loadbalancer.drivers.nfl_render import TABLE, render
 from cnsmo.services.loadbalancer.drivers.nfl_settle import end_flows, load, well
 from cnsmo.services.loadbalancer.drivers.nfl_wanted import Inspection, Target, Wanted
@@ -111,6 +111,8 @@ class NftablesDriver(LoadBalancerDriver):
     def apply(self, desired: LoadBalancerDesired) -> list[str]:
         with self._speaking():
             ensure_directory(self.state_dir)
+            if self._keeper.hangs:
+                self._keeper.stop()
             with self._locked():
                 calmed = self._falls.decide(desired)
                 changes = self._converge(self._falls.calmed(desired))
@@ -123,6 +125,8 @@ class NftablesDriver(LoadBalancerDriver):
         with self._speaking():
             if not self.state_dir.exists():
                 return Observation(drift=("nothing was applied",))
+            if self._keeper.hangs:
+                return Observation(drift=(HANGS,), again=SOON_SECONDS)
             with self._locked():
                 earlier, loaded = self._files.wanted(), self._files.loaded()
                 verdicts, listed = self._files.health(), self._list()
