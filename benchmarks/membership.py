@@ -114,9 +114,9 @@ class Changes:
         return effective - begun
 
     def _adjust(self, host: str, drain: bool) -> float:
-        said, call = {"drain": True} if drain else {}, self._stage.client.adjust
+        said, call = {"drain": drain or None}, self._stage.client.adjust
         begun = time.monotonic()
-        self._stage.revision = call(DEPLOYMENT, "loadbalancer", BALANCER, host, said)
+        self._stage.revision = call(DEPLOYMENT, "loadbalancer", [BALANCER], host, said)
         return (self._drained(host) if drain else self._there(host)) - begun
 
     def _leave(self, host: str) -> float:
