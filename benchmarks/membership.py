@@ -5,9 +5,9 @@
 In each round one of the servers is drained and let serve again by an operator's call, is removed
 from the deployment, and joins it anew. The clock starts with the call, or, where it joins, when the
 core has taken it in; it stops when haproxy's runtime API says that the server gets nothing new, or
-is there, to be checked and used. (A join's own time is `newcomer`'s business.) All kinds of changes
-count alike. For a join there is told, too, when the server had passed its checks and served, which
-takes what the document gives it.
+that it serves: a newcomer has passed a check by then. (A join's own time is `newcomer`'s business.)
+All kinds of changes count alike. For a join there is told, too, when haproxy had the server and
+began to check it.
 
 Beside it the same from the command ``cnsmo-manage loadbalancer drain`` on, typed: most of that is
 Python, which starts.
@@ -54,7 +54,7 @@ GONE = (None, "drain")
 def measure(run: Run) -> list[Figure]:
     """See above."""
     hosts, rounds, warm_ups = run.scale.carried_hosts, run.scale.carried_rounds, run.scale.warm_ups
-    found: dict[str, list[float]] = {kind: [] for kind in ("typed", "serves", *KINDS)}
+    found: dict[str, list[float]] = {kind: [] for kind in ("typed", "listed", *KINDS)}
     with _scene(run, hosts) as changes:
         run.expect(rounds)
         for number in range(warm_ups + rounds):
@@ -64,13 +64,13 @@ def measure(run: Run) -> list[Figure]:
             for kind, seconds in changes.round(number).items():
                 found[kind].append(seconds * MILLI)
     declared = [sample for kind in KINDS for sample in found[kind]]
-    name = f"{hosts} hosts: declared until in haproxy"
+    name = f"{hosts} hosts: declared until effective"
     return [
         p95_of(name, "ms", declared, SOON),
         *(median_of(f"{name}: {kind}", "ms", found[kind]) for kind in KINDS),
-        median_of(f"{hosts} hosts: joined until it serves", "ms", found["serves"]),
-        p95_of(f"{hosts} hosts: drain typed until in haproxy", "ms", found["typed"], SOON),
-        median_of(f"{hosts} hosts: drain typed until in haproxy", "ms", found["typed"]),
+        median_of(f"{hosts} hosts: joined until in haproxy", "ms", found["listed"]),
+        p95_of(f"{hosts} hosts: drain typed until effective", "ms", found["typed"], SOON),
+        median_of(f"{hosts} hosts: drain typed until effective", "ms", found["typed"]),
     ]
 
 
@@ -96,7 +96,7 @@ class Changes:
         self._all_up()
         found["leave"] = self._leave(host)
         self._runtime.wait(lambda seen: host not in seen, SECONDS)
-        found["join"], found["serves"] = self._join(host)
+        found["listed"], found["join"] = self._join(host)
         self._all_up()
         return found
 
@@ -114,10 +114,10 @@ class Changes:
         return effective - begun
 
     def _adjust(self, host: str, drain: bool) -> float:
-        said, call = {"drain": True} if drain else {}, self._stage.client.adjust
+        said, call = {"drain": drain or None}, self._stage.client.adjust
         begun = time.monotonic()
-        self._stage.revision = call(DEPLOYMENT, "loadbalancer", BALANCER, host, said)
-        return (self._drained(host) if drain else self._there(host)) - begun
+        self._stage.revision = call(DEPLOYMENT, "loadbalancer", [BALANCER], host, said)
+        return (self._drained(host) if drain else self._serves(host)) - begun
 
     def _leave(self, host: str) -> float:
         begun = time.monotonic()
@@ -130,7 +130,7 @@ class Changes:
             self._stage.fleet.ask(start={host: self._stage.token([GROUP])})
             self._there(host)
             there = time.time()
-            self._runtime.wait(lambda seen: seen.get(host) == "up", SECONDS)
+            self._serves(host)
             serves = time.time()
             until = time.monotonic() + SECONDS
             while (event := watch.next(max(0.0, until - time.monotonic()))) is not None:
@@ -144,6 +144,9 @@ class Changes:
 
     def _there(self, host: str) -> float:
         return self._runtime.wait(lambda seen: seen.get(host) not in GONE, SECONDS)
+
+    def _serves(self, host: str) -> float:
+        return self._runtime.wait(lambda seen: seen.get(host) == "up", SECONDS)
 
     def _all_up(self) -> None:
         self._stage.settle(*self._servers)

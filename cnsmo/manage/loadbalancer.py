@@ -37,7 +37,7 @@ class Show(ListCommand):
     up, whether it holds the VIP. With NAME, as each carrier sees them, a line for each place where
     it listens (without a pool and a server), which says whether it holds the VIP, and one for each
     server: its state and the check's result that it comes from, weight, connections now and in all,
-    the rate of new ones in the last second, and errors. 'leaving' is a server that left its group
+    the rate of new ones per second, and errors. 'leaving' is a server that left its group
     and finishes what it has.
     """
 

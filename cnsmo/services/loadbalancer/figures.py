@@ -15,13 +15,13 @@ SERVER = {
     "weight": ("server_weight", "How much of the whole a server gets", False),
     "sessions": ("server_current_sessions", "Connections that a server has", False),
     "total": ("server_requests", f"What a server was sent: {WHAT}", True),
-    "rate": ("server_request_rate", f"What a server was sent in the last second: {WHAT}", False),
+    "rate": ("server_request_rate", f"What a server is sent per second: {WHAT}", False),
     "errors": ("server_errors", "Connections and answers of a server that failed", True),
 }
 FRONTEND = {
     "sessions": ("frontend_current_sessions", "Connections of clients", False),
     "total": ("frontend_requests", f"What clients sent: {WHAT}", True),
-    "rate": ("frontend_request_rate", f"What clients sent in the last second: {WHAT}", False),
+    "rate": ("frontend_request_rate", f"What clients send per second: {WHAT}", False),
     "errors": ("frontend_errors", "What clients sent that is no request", True),
 }
 """Name, meaning, and whether it is a counter, by the key in a driver's detail."""

@@ -86,7 +86,11 @@ class Check(_Model):
     )
     host: HostName | None = Field(None, description="Host header of the request.")
     interval: Duration = Field(2.0, description="Seconds between two checks; 200ms, 2s.")
-    timeout: Duration = Field(1.0, description="Seconds until one counts as failed.")
+    timeout: Duration = Field(
+        1.0,
+        description="Seconds until one counts as failed; with haproxy from when it is connected: "
+        "that may take interval, at most timeouts.connect.",
+    )
     rise: StrictInt = Field(2, ge=1, le=100, description="Good checks until a server is up.")
     fall: StrictInt = Field(3, ge=1, le=100, description="Bad checks until it is down.")
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which server is picked: what each algorithm is for, and what becomes of unsteady ones."""
 
+import csv
 import dataclasses
 
 import pytest
 
-from cnsmo.services.loadbalancer.desired import Algorithm, LoadBalancerDesired, Server
+from cnsmo.services.loadbalancer.desired import Algorithm, Check, LoadBalancerDesired, Server
 from cnsmo.services.loadbalancer.drivers import falls
 from cnsmo.services.loadbalancer.drivers.falls import FALLS
 from cnsmo.services.loadbalancer.drivers.haproxy import AGAIN_SECONDS
@@ -134,3 +135,27 @@ def test_checks_that_come_out_good_and_bad_in_turn_change_nothing(scene: Scene) 
 def turns(scene: Scene, server: Server) -> int:
     """How many such checks a server has answered."""
     return int(scene.ask(address=server.address, port=server.port)["said"]["turns"])
+
+
+@pytest.mark.parametrize("timeout", [0.1, 3.0])
+def test_a_checks_connection_may_take_its_interval_whatever_the_timeout(
+    scene: Scene, timeout: float
+) -> None:
+    """HAProxy's own rule (configuration manual, timeout check), which the documentation tells."""
+    scene.serve(1)
+    scene.pool.run("nft add table inet mute")
+    scene.pool.run("nft add chain inet mute in { type filter hook input priority 0 ; }")
+    scene.pool.run("nft add rule inet mute in tcp dport 8001 drop")
+    try:
+        wanted = desired(scene.server(1), check=Check(interval=0.5, timeout=timeout, fall=1))
+        scene.apply(wanted)
+        eventually(lambda: checked(scene)["check_status"] == "L4TOUT", 10)
+    finally:
+        scene.pool.run("nft delete table inet mute")
+    assert 500 <= int(checked(scene)["check_duration"]) < 1000
+
+
+def checked(scene: Scene) -> dict[str, str]:
+    """What haproxy itself says of the only server."""
+    lines = scene.admin("show stat").removeprefix("# ").splitlines()
+    return next(row for row in csv.DictReader(lines) if row["svname"].startswith("web1"))

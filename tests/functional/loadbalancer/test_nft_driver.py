@@ -37,9 +37,12 @@ pytest_plugins = ["tests.functional.loadbalancer.nft_scene"]
 STICKY = balancer("a", "b", server6("c"), persistence=Persistence.SOURCE)
 
 
-def test_needs_are_met_here(nft_scene: Scene) -> None:
+def test_needs_are_met_here_which_is_tried_once(nft_scene: Scene) -> None:
     nft_scene.driver.check()
     assert nft_scene.lb.run("nft list ruleset") == ""
+    recorder = nft_scene.driver.system = Recorder(nft_scene.lb.system)
+    nft_scene.driver.check()
+    assert recorder.commands == []
 
 
 @pytest.mark.parametrize(("program", "package"), [("nft", "nftables"), ("conntrack", "conntrack")])

@@ -213,6 +213,23 @@ def test_a_checker_of_another_release_is_replaced(nft_scene: Scene, monkeypatch)
     assert len(nft_scene.checkers()) == 1
 
 
+def test_a_checker_that_hangs_is_seen_and_replaced(nft_scene: Scene) -> None:
+    """Also one that hangs while it keeps everybody else out."""
+    wanted = balancer("a", "b")
+    nft_scene.settle(wanted)
+    (hung,) = nft_scene.checkers()
+    nft_scene.lb.run(f"kill -STOP {hung}")
+    eventually(lambda: nft_scene.driver._keeper.hangs, 20)
+    with nft_scene.driver._files.lock(1) as mine:
+        assert mine
+        assert nft_scene.fresh().observe(wanted).drift == ("the checker hangs",)
+    assert nft_scene.driver.apply(wanted) == ["the checker is started"]
+    assert hung not in nft_scene.checkers()
+    assert nft_scene.driver.observe(wanted).drift == ()
+    nft_scene.bed.kill("b")
+    nft_scene.await_used(1)
+
+
 def test_the_checker_waits_for_a_driver_that_is_at_work(nft_scene: Scene) -> None:
     nft_scene.settle(balancer("a", "b"))
     with nft_scene.driver._files.lock(1) as mine:

@@ -39,7 +39,7 @@ def main(args: list[str]) -> int:
             return 1
         watch = Watch(files, run)
         while watch.go_on():
-            pass
+            files.beat()
     return 0
 
 

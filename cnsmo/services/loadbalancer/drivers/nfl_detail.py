@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from cnsmo.services.loadbalancer.drivers import nfl_flows, nfl_report
+from cnsmo.services.loadbalancer.drivers import nfl_report
+from cnsmo.services.loadbalancer.drivers.nfl_flows import Flow
 from cnsmo.services.loadbalancer.drivers.nfl_health import Verdict
 from cnsmo.services.loadbalancer.drivers.nfl_render import place
 from cnsmo.services.loadbalancer.drivers.nfl_wanted import Target, Wanted
@@ -27,16 +28,15 @@ class Figures:
         wanted: Wanted,
         verdicts: Mapping[str, Verdict],
         listed: nfl_report.Listed | None,
-        flows: Iterable[str],
+        alive: Collection[Flow],
         clock: float,
         now: float,
     ) -> dict[str, Any]:
         """See LoadBalancerDriver; ``errors`` is None: what passes in the kernel is not looked at.
 
-        clock: monotonic seconds; now: seconds of the epoch.
+        alive: flows that are there now; clock: monotonic seconds; now: seconds of the epoch.
         """
         listed = listed or NOTHING
-        alive = [flow for flow in nfl_flows.read(flows) if not flow.over]
         sessions = collections.Counter(flow.server for flow in alive)
         totals, arrivals = nfl_report.totals(wanted, listed), nfl_report.arrivals(wanted, listed)
         names = collections.Counter(it.name for it in wanted.targets)

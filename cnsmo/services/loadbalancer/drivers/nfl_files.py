@@ -36,11 +36,12 @@ LOOK_SECONDS = 1.0
 @dataclasses.dataclass(frozen=True)
 class Holder:
     """A checker that lives: its process id, in its own namespace, which release it is of, and the
-    program that it is to others."""
+    program that it is to others. ``silent``: seconds since its last sign of life."""
 
     pid: int
     release: str
     program: str
+    silent: float = dataclasses.field(default=0.0, compare=False)
 
 
 class Files:
@@ -113,7 +114,14 @@ class Files:
                 file.truncate()
                 file.write(f"{os.getpid()} {release()} {sys.executable}\n")
                 file.flush()
+                self.beat()
             yield mine
+
+    def beat(self) -> None:
+        """Give a sign of life as the checker: its file's time, by the monotonic clock."""
+        now = time.monotonic_ns()
+        with contextlib.suppress(OSError):  # then it is taken for hung, and replaced
+            os.utime(self.dir / CHECKER, ns=(now, now))
 
     def holder(self) -> Holder | None:
         """The checker that lives."""
@@ -122,11 +130,12 @@ class Files:
                 if _locked(file.fileno(), 0, fcntl.LOCK_SH):
                     return None
                 words = file.read().rstrip("\n").split(" ", 2)
+                beaten = os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             return None
         if len(words) != 3 or not words[0].isdecimal():
             return None  # it has the lock, and is about to write who it is
-        return Holder(int(words[0]), words[1], words[2])
+        return Holder(int(words[0]), words[1], words[2], time.monotonic() - beaten)
 
     def open_wake(self) -> int:
         """The pipe by which the checker is woken; a file descriptor, which never blocks."""

@@ -2,7 +2,8 @@
 """The checker as the driver sees it: started, found again, replaced, ended.
 
 That it lives is said by the lock that it holds, not by a process id in a file: so it is found even
-if the agent was killed while it started it, and there never are two.
+if the agent was killed while it started it, and there never are two. That it is at work is said by
+its signs of life.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from cnsmo.services.loadbalancer.drivers.nfl_files import POLL_SECONDS, Files, H
 
 START_SECONDS = 10.0
 LOG = "checker.log"
+HANGS = "the checker hangs"
+SILENT_SECONDS = 10.0
+"""One that works gives a sign of life every second; a large table may keep it for a few."""
 
 
 class Keeper:
@@ -33,7 +37,15 @@ class Keeper:
         holder = self._files.holder()
         if holder is None:
             return ["the checker does not run"]
-        return [] if holder.release == release() else ["the checker is of another release"]
+        if holder.release != release():
+            return ["the checker is of another release"]
+        return [HANGS] if self.hangs else []
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it lives and does nothing; it may have the lock of the unit then."""
+        holder = self._files.holder()
+        return holder is not None and holder.silent > SILENT_SECONDS
 
     def ensure(self) -> list[str]:
         """Have one at work on what is wanted now.

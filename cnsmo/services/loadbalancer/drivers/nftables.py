@@ -29,7 +29,7 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -48,8 +48,9 @@ from cnsmo.services.loadbalancer.drivers.nfl_change import Change, Loaded, plan
 from cnsmo.services.loadbalancer.drivers.nfl_detail import Figures
 from cnsmo.services.loadbalancer.drivers.nfl_files import Files
 from cnsmo.services.loadbalancer.drivers.nfl_flows import list_commands
-from cnsmo.services.loadbalancer.drivers.nfl_keeper import Keeper
+from cnsmo.services.loadbalancer.drivers.nfl_keeper import HANGS, Keeper
 from cnsmo.services.loadbalancer.drivers.nfl_render import TABLE, render
+from cnsmo.services.loadbalancer.drivers.nfl_sessions import Sessions
 from cnsmo.services.loadbalancer.drivers.nfl_settle import end_flows, load, well
 from cnsmo.services.loadbalancer.drivers.nfl_wanted import Inspection, Target, Wanted
 from cnsmo.services.loadbalancer.drivers.nfl_ways import Ways, find_ways
@@ -91,12 +92,16 @@ class NftablesDriver(LoadBalancerDriver):
         self._forwarding = Forwarding(system, state_dir)
         self._figures = Figures()
         self._falls = Falls()
+        self._sessions = Sessions(self._flows)
+        self._checked = False
 
     @property
     def _keeper(self) -> Keeper:
         return Keeper(self.system, self._files)
 
     def check(self) -> None:
+        if self._checked:  # asked for at every turn, and what was there stays
+            return
         for program, package in (("nft", "nftables"), ("conntrack", "conntrack")):
             if not self.system.has(program):
                 raise DriverUnavailable(f"{program} is missing: install the package {package}")
@@ -107,10 +112,13 @@ class NftablesDriver(LoadBalancerDriver):
                 "the kernel does not take the rules of a balancer: nf_tables with address "
                 f"translation is needed, and the package nftables ({exc})"
             ) from exc
+        self._checked = True
 
     def apply(self, desired: LoadBalancerDesired) -> list[str]:
         with self._speaking():
             ensure_directory(self.state_dir)
+            if self._keeper.hangs:
+                self._keeper.stop()
             with self._locked():
                 calmed = self._falls.decide(desired)
                 changes = self._converge(self._falls.calmed(desired))
@@ -123,6 +131,8 @@ class NftablesDriver(LoadBalancerDriver):
         with self._speaking():
             if not self.state_dir.exists():
                 return Observation(drift=("nothing was applied",))
+            if self._keeper.hangs:
+                return Observation(drift=(HANGS,), again=SOON_SECONDS)
             with self._locked():
                 earlier, loaded = self._files.wanted(), self._files.loaded()
                 verdicts, listed = self._files.health(), self._list()
@@ -141,7 +151,13 @@ class NftablesDriver(LoadBalancerDriver):
                 problems=(*problems, *self._falls.told(desired)),
                 again=_again(wanted, waits, now),
                 detail=self._figures.detail(
-                    name, wanted, verdicts, listed, self._flows(wanted), time.monotonic(), now
+                    name,
+                    wanted,
+                    verdicts,
+                    listed,
+                    self._sessions.alive(wanted),
+                    time.monotonic(),
+                    now,
                 ),
             )
 
@@ -204,10 +220,10 @@ class NftablesDriver(LoadBalancerDriver):
         shown = self._run(*words, ok=(0, 1))
         return nfl_report.read(json.loads(shown)["nftables"]) if shown.strip() else None
 
-    def _flows(self, wanted: Wanted) -> list[str]:
+    def _flows(self, protocol: str, ports: Iterable[int]) -> Iterator[str]:
         """The flows that are balanced, as conntrack(8) lists them."""
-        commands = list_commands(wanted.protocol, wanted.ports)
-        return [line for words in commands for line in self._run(*words).splitlines()]
+        for words in list_commands(protocol, ports):
+            yield from self._run(*words).splitlines()
 
     def _run(self, *args: str, stdin: str | None = None, ok: Sequence[int] = (0,)) -> str:
         return self.system.run(*args, stdin=stdin, ok=ok, timeout=SECONDS).stdout

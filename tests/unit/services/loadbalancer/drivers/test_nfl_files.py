@@ -88,6 +88,13 @@ def test_the_checker_says_who_it_is(files: Files) -> None:
         holder = Files(files.dir).holder()
         assert holder
         assert holder == Holder(os.getpid(), release(), sys.executable)
+        os.utime(files.dir / "checker", (1, 1))
+        hung = files.holder()
+        files.beat()
+        alive = files.holder()
+        assert hung
+        assert alive
+        assert hung.silent > alive.silent
         with (files.dir / "checker").open("r+") as file:
             file.truncate()
             assert files.holder() is None  # it has not said who it is yet

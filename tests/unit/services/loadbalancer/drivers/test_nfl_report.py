@@ -4,7 +4,7 @@
 import json
 
 from cnsmo.services.loadbalancer.desired import Bind, Check, Checking
-from cnsmo.services.loadbalancer.drivers import nfl_report
+from cnsmo.services.loadbalancer.drivers import nfl_flows, nfl_report
 from cnsmo.services.loadbalancer.drivers.nfl_change import Loaded, plan
 from cnsmo.services.loadbalancer.drivers.nfl_detail import Figures
 from cnsmo.services.loadbalancer.drivers.nfl_health import Verdict
@@ -135,14 +135,14 @@ def test_problems_are_those_of_each_ip_version():
 def test_figures_and_rates():
     what = wanted(server(1), binds=(Bind("10.0.0.1", 8080), Bind("", 81)))
     figures = Figures()
-    flows = [
+    lines = [
         "tcp 6 9 ESTABLISHED src=1.1.1.1 dst=10.0.0.1 sport=5 dport=8080 "
         "src=10.66.0.1 dst=10.0.0.1 sport=80 dport=5",
         "tcp 6 9 ESTABLISHED src=1.1.1.1 dst=10.0.0.7 sport=5 dport=81 "
         "src=10.66.0.1 dst=10.0.0.7 sport=80 dport=5",
     ]
     seen = nfl_report.read(listed(what, 10))
-    first = figures.detail("web", what, UP, seen, flows, 50.0, NOW)
+    first = figures.detail("web", what, UP, seen, nfl_flows.read(lines), 50.0, NOW)
     assert first["servers"]["web"]["web-1"] == {
         "state": "up", "why": "connected", "weight": 1, "backup": False,
         "address": "10.66.0.1:80", "sessions": 2, "total": 10, "rate": 0.0, "errors": None,
