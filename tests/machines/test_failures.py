@@ -78,7 +78,10 @@ def test_nothing_secret_goes_to_a_core_of_another_authority(
 def test_a_vm_that_cannot_reach_the_packages_says_from_where(
     cloud: Cloud, boot: Boot, joins: dict[str, str]
 ) -> None:
-    nowhere = {"cnsmo_requirements": "http://192.0.2.1/requirements.txt"}
+    nowhere = {
+        "cnsmo_requirements": "http://192.0.2.1/requirements.txt",
+        "cnsmo_requirements_sha256": "0" * 64,
+    }
     machine = boot("nopackages", joins | nowhere)
     reason = failed(cloud, machine)
     assert "http://192.0.2.1/requirements.txt cannot be fetched: " in reason
