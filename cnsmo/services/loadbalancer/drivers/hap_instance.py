@@ -3,15 +3,13 @@
 by a reload; then the file is written.
 
 A server that is not wanted any more gets nothing new, keeps its connections for a while, and is
-then gone: that is remembered on the disk. Where nobody of its pool is well yet, as when all are
-replaced at once, it serves until somebody is, or its time is over.
+then gone: that is remembered on the disk, and how long it takes is the business of leave.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ from oslo_log import log
 
 from cnsmo.model.errors import DriverError, ProgramError
 from cnsmo.services.base import System
+from cnsmo.services.kit import boot
 from cnsmo.services.loadbalancer.drivers.hap_certificates import FOLDER
 from cnsmo.services.loadbalancer.drivers.hap_drain import part
 from cnsmo.services.loadbalancer.drivers.hap_leaving import Leaver, Leaving
@@ -35,6 +34,7 @@ from cnsmo.services.loadbalancer.drivers.hap_plan import (
 from cnsmo.services.loadbalancer.drivers.hap_process import HapProcess
 from cnsmo.services.loadbalancer.drivers.hap_render import Config
 from cnsmo.services.loadbalancer.drivers.hap_report import FRONTEND_ROW, Report
+from cnsmo.services.loadbalancer.drivers.hap_server import HapServer
 from cnsmo.services.loadbalancer.drivers.hap_stat import (
     Seen,
     Workers,
@@ -43,6 +43,7 @@ from cnsmo.services.loadbalancer.drivers.hap_stat import (
     read_servers,
 )
 from cnsmo.services.loadbalancer.drivers.hap_state import NOBODY, handed_over
+from cnsmo.services.loadbalancer.drivers.leave import Leave, Member, bare, go_on
 
 LOG = log.getLogger(__name__)
 OPEN = ("OPEN", "FULL")
@@ -204,7 +205,7 @@ class HapInstance:
 
     def _part(self, config: Config, leavers: Leavers, earlier: Leavers) -> Leavers:
         """Take away who is through with leaving; at the earliest in the turn after it was told."""
-        due = {key: it for key, it in leavers.items() if not it.left or _told(key, it, earlier)}
+        due = {key: it for key, it in leavers.items() if it.over or _told(key, it, earlier)}
         workers = self._process.workers if due else None
         if workers is None:
             return leavers
@@ -245,32 +246,51 @@ def _leavers(wanted: Wanted, earlier: Mapping[Key, Leaver], scene: Scene) -> Lea
     """Who is on the way out: those who were, and who is there and not wanted (any more)."""
     servers, pools = wanted.config.servers, wanted.config.common
     found = {
-        key: it
+        key: it.server
         for key, it in earlier.items()
         if key not in servers and (key in scene.seen or it.server.pool not in pools)
     }
-    until = time.monotonic() + wanted.drain
-    for server in strays(wanted.config, found, scene.seen.values()):
-        found[server.key] = Leaver(server=server, until=until)
-    bare = _bare(wanted.config, scene.seen) if found else ()
-    return {key: _served(it, it.server.pool in bare, scene.seen) for key, it in found.items()}
+    found |= {it.key: it for it in strays(wanted.config, found, scene.seen.values())}
+    empty = _bare_pools(wanted.config, scene.seen) if found else ()
+    now = boot.now()
+    return {
+        key: _leaver(
+            server, _so_far(earlier.get(key), scene.seen.get(key)),
+            server.pool in empty and _serves(server, scene.seen.get(key)), wanted.drain, now,
+        )
+        for key, server in found.items()
+    }  # fmt: skip
 
 
-def _bare(config: Config, seen: Mapping[Key, Seen]) -> frozenset[str]:
+def _bare_pools(config: Config, seen: Mapping[Key, Seen]) -> frozenset[str]:
     """Pools in which somebody shall serve, and nobody who shall is well."""
-    able = [server for server in config.servers.values() if not server.stopped]
-    well = {it.pool for it in able if it.key in seen and seen[it.key].well}
-    return frozenset(it.pool for it in able) - well
+    members: dict[str, list[Member]] = {}
+    for key, server in config.servers.items():
+        well = key in seen and seen[key].well
+        members.setdefault(server.pool, []).append(Member(server.weight, server.stopped, well))
+    return frozenset(pool for pool, theirs in members.items() if bare(theirs))
 
 
-def _served(leaver: Leaver, bare: bool, seen: Mapping[Key, Seen]) -> Leaver:
-    """The same, who takes requests as long as nobody else can."""
-    server = leaver.server
-    known = seen.get(server.key)
-    serves = bare and leaver.left > 0 and known is not None and known.well
-    if server.stopped != serves:
-        return leaver
-    return leaver.model_copy(update={"server": server.model_copy(update={"stopped": not serves})})
+def _serves(server: HapServer, known: Seen | None) -> bool:
+    """Whether it takes requests, as far as it is well."""
+    return bool(server.weight) and known is not None and not (known.stopped or known.drained)
+
+
+def _so_far(leaver: Leaver | None, known: Seen | None) -> Leave | None:
+    """How far it is. It was not stopped if it takes requests, whatever was decided: whoever decided
+    it was killed, or somebody else put it back."""
+    if leaver is None:
+        return None
+    takes = known is not None and not known.stopped
+    return dataclasses.replace(leaver.leave, until=None) if takes else leaver.leave
+
+
+def _leaver(
+    server: HapServer, so_far: Leave | None, needed: bool, drain: float, now: float
+) -> Leaver:
+    leave = go_on(so_far, needed, drain, now)
+    stopped = leave.until is not None
+    return Leaver(server=server.model_copy(update={"stopped": stopped}), leave=leave)
 
 
 def _decided(earlier: Leavers) -> frozenset[str]:
