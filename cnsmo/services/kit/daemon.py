@@ -25,6 +25,12 @@ class Daemon:
         self.log = state_dir / f"{program}.log"
 
     @property
+    def known(self) -> int | None:
+        """The process id in the file, whatever runs by now."""
+        text = read_private(self._pid_file) or ""
+        return int(text) if text.strip().isdecimal() else None
+
+    @property
     def pid(self) -> int | None:
         """Process id of the running daemon; None when it does not run.
 
@@ -32,10 +38,9 @@ class Daemon:
         belong to anything, also to the same program on another unit's behalf. In a namespace there
         is a moment when it is still nsenter(1) that will become it.
         """
-        text = read_private(self._pid_file) or ""
-        if not text.strip().isdecimal():
+        pid = self.known
+        if pid is None:
             return None
-        pid = int(text)
         shown = self._system.run("cat", f"/proc/{pid}/cmdline", ok=(0, 1)).stdout
         words = shown.removesuffix("\0").split("\0")[-len(self._args) - 1 :]
         same = Path(words[0]).name == self._program and tuple(words[1:]) == self._args
@@ -58,6 +63,10 @@ class Daemon:
             self._system.stop(pid, self._program)  # nobody would ever find it again
             raise
         return pid
+
+    def adopt(self, pid: int) -> None:
+        """Take a process for it that was found by other means than the file."""
+        write_private(self._pid_file, f"{pid}\n")
 
     def stop(self, timeout: float = 5.0) -> None:
         """End it, by force after timeout seconds; fine when it does not run.

@@ -4,7 +4,9 @@
 import contextlib
 import dataclasses
 import os
+import signal
 import stat
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -71,11 +73,59 @@ def test_a_new_agent_process_adopts_what_runs(scene: Scene, wanted: LoadBalancer
 def test_one_that_lost_its_process_id_is_found_again(
     scene: Scene, wanted: LoadBalancerDesired
 ) -> None:
-    (scene.state_dir / "haproxy.pid").unlink()
+    """It was killed between the start of haproxy and the file; keepalived looks at that."""
+    file = scene.state_dir / "haproxy.pid"
+    pid = file.read_text()
+    file.unlink()
     processes = scene.carrier.processes()
     scene.fresh()
-    assert scene.apply(wanted) == []
+    assert scene.observe(wanted).drift == ("haproxy.pid is not that of what runs",)
+    assert scene.apply(wanted) == ["haproxy: its process id is known again"]
     assert scene.carrier.processes() == processes
+    assert file.read_text() == pid
+    assert scene.apply(other(scene))
+    assert scene.carrier.run(f"pgrep -F {file} -x haproxy").strip() == pid.strip()
+
+
+GONE = {"the master's": ["master.sock"], "the worker's": ["stats.sock"],
+        "both": ["master.sock", "stats.sock"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_one_whose_sockets_were_deleted_serves_on_and_takes_changes(
+    scene: Scene, wanted: LoadBalancerDesired, gone: str
+) -> None:
+    scene.sicken(1)
+    eventually(lambda: scene.state(wanted, "web1") == "down")
+    with scene.load() as counted:
+        for name in GONE[gone]:
+            (scene.state_dir / name).unlink()
+        begun = time.monotonic()
+        scene.fresh()
+        drift = scene.observe(wanted).drift
+        assert drift == (("haproxy does not answer",) if "master.sock" in GONE[gone] else ())
+        assert bool(scene.apply(wanted)) is bool(drift)
+        assert time.monotonic() - begun < 15
+        assert scene.observe(wanted).drift == ()
+        scene.settle(other(scene))
+        assert set(scene.who()) == {"web2", "web3"}
+    assert counted[0].lost == {}
+
+
+def test_one_that_hangs_is_told_and_left_alone_while_it_serves(
+    scene: Scene, wanted: LoadBalancerDesired
+) -> None:
+    pid = (scene.state_dir / "haproxy.pid").read_text().strip()
+    scene.carrier.run(f"kill -STOP {pid}")
+    try:
+        with scene.load() as counted:
+            with pytest.raises(DriverError, match="serves, and its master does not answer"):
+                scene.apply(wanted)
+        assert counted[0].lost == {}
+    finally:
+        for parent in scene.carrier.system._children:  # nsenter(1) stops with its child
+            parent.send_signal(signal.SIGCONT)
+    eventually(lambda: scene.observe(wanted).drift == (), what="it answers again")
 
 
 def test_a_restart_changes_nothing(scene: Scene, wanted: LoadBalancerDesired) -> None:

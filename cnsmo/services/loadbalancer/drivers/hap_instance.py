@@ -97,11 +97,18 @@ class HapInstance:
         :raises DriverError: when haproxy refuses it; what ran goes on, with its file.
         """
         config, scene = wanted.config, self._look()
+        told = []
+        if scene is None and self._process.exists:
+            self._process.reach()
+            scene, told = self._look(), ["haproxy: answers again"]
         if scene is None:
             self._process.recover(None)
             self._leaving.save(())
             self._process.start(config.text(), NOBODY, wanted.sockets)
             return ["haproxy: started"]
+        if not self._process.knows(scene.workers):
+            self._process.adopt(scene.workers)
+            told.append("haproxy: its process id is known again")
         self._process.recover(read_fingerprint(scene.info))
         earlier = self._leaving.load()
         leavers = _leavers(wanted, earlier, scene)
@@ -114,7 +121,7 @@ class HapInstance:
         left = self._part(config, leavers, earlier)
         kept = self._keep(config, left)
         changes = [change for change in changes if change not in _decided(earlier)]
-        return changes or ([] if left != earlier else kept)
+        return told + (changes or ([] if left != earlier else kept))
 
     def drift(self, config: Config, scene: Scene) -> list[str]:
         """What is not as wanted, one line each."""
@@ -128,13 +135,20 @@ class HapInstance:
         found += [
             f"{it.title} is there, and nobody declared it" for it in strays(config, leavers, seen)
         ]
+        if not self._process.knows(scene.workers):
+            found.append("haproxy.pid is not that of what runs")
         if self._process.text != config.text(leaving):
             found.append("haproxy.cfg is not what runs")
         return found
 
     def look(self) -> Scene | None:
-        """What runs; None when nothing does."""
+        """What runs; None when nothing does, or it does not answer."""
         return self._look()
+
+    @property
+    def absence(self) -> str:
+        """Why nothing was seen."""
+        return "haproxy does not answer" if self._process.exists else "haproxy does not run"
 
     def report(self, scene: Scene) -> Report:
         """What it says of itself."""

@@ -98,7 +98,7 @@ class HaproxyDriver(LoadBalancerDriver):
             detail = {"certificates": certificates.detail, "vip": vrrp.holds}
             scene = self._instance.look()
             if scene is None:
-                drift = ("haproxy does not run", *vrrp.drift)
+                drift = (self._instance.absence, *vrrp.drift)
                 nothing = {"servers": {}, "frontends": {}, **detail}
                 return Observation(drift=drift, problems=tuple(told), detail=nothing)
             drift = (*self._instance.drift(config, scene), *vrrp.drift)
