@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from oslo_log import log
@@ -21,6 +21,7 @@ from cnsmo.services.base import System
 from cnsmo.services.kit import boot
 from cnsmo.services.loadbalancer.drivers.hap_certificates import FOLDER
 from cnsmo.services.loadbalancer.drivers.hap_drain import part
+from cnsmo.services.loadbalancer.drivers.hap_graft import graft
 from cnsmo.services.loadbalancer.drivers.hap_leaving import Leaver, Leaving
 from cnsmo.services.loadbalancer.drivers.hap_plan import (
     Key,
@@ -94,7 +95,8 @@ class HapInstance:
 
         :return: what was changed, one line each; not what was decided earlier (that a server
             leaves), and not that certificates were renewed.
-        :raises DriverError: when haproxy refuses it; what ran goes on, with its file.
+        :raises DriverError: when haproxy refuses it; what ran goes on, with its file. If it is the
+            structure that it refuses, servers come and go all the same.
         """
         config, scene = wanted.config, self._look()
         told = []
@@ -110,7 +112,30 @@ class HapInstance:
             self._process.adopt(scene.workers)
             told.append("haproxy: its process id is known again")
         self._process.recover(read_fingerprint(scene.info))
-        earlier = self._leaving.load()
+        try:
+            return told + self._bring(wanted, scene)
+        except (DriverError, ProgramError):
+            if scene.reason(config):
+                with suppress(DriverError, ProgramError):
+                    self._bring_servers(wanted)
+            raise
+
+    def _bring_servers(self, wanted: Wanted) -> None:
+        """Let servers come and go in the structure that runs. What fails here is tried again; why
+        the other structure was refused is what is told."""
+        scene = self._look()
+        fingerprint = read_fingerprint(scene.info) if scene else None
+        if scene is None or fingerprint is None:
+            return
+        running, leaving = self._process.text or "", self._leaving.load()
+        config = graft(running, fingerprint, wanted.config, scene.seen.values(), leaving)
+        if config is None:
+            return
+        for change in self._bring(Wanted(config, (), wanted.drain), scene):
+            LOG.info("%s: %s", self._label, change)
+
+    def _bring(self, wanted: Wanted, scene: Scene) -> list[str]:
+        config, earlier = wanted.config, self._leaving.load()
         leavers = _leavers(wanted, earlier, scene)
         self._leaving.save(leavers.values())
         try:
@@ -121,7 +146,7 @@ class HapInstance:
         left = self._part(config, leavers, earlier)
         kept = self._keep(config, left)
         changes = [change for change in changes if change not in _decided(earlier)]
-        return told + (changes or ([] if left != earlier else kept))
+        return changes or ([] if left != earlier else kept)
 
     def drift(self, config: Config, scene: Scene) -> list[str]:
         """What is not as wanted, one line each."""
