@@ -21,6 +21,7 @@ from cnsmo.services.loadbalancer.desired import (
     Pool,
     Timeouts,
 )
+from cnsmo.services.loadbalancer.drivers.hap_stat import read_servers
 from tests.eventually import eventually
 from tests.functional.loadbalancer.hap_scene import QUICK, Scene, desired
 
@@ -275,6 +276,46 @@ def test_a_new_server_serves_after_its_first_good_check(scene: Scene, reload: bo
     scene.sicken(2, sick=False)
     eventually(lambda: scene.state(wanted, "web2") == "up")
     assert set(scene.who()) == {"web1", "web2"}
+
+
+def test_of_one_who_comes_one_good_check_is_enough_and_of_one_who_fell_it_is_not(
+    scene: Scene,
+) -> None:
+    slow = dataclasses.replace(QUICK, rise=100)
+    scene.serve(1, 2)
+    scene.settle(desired(*scene.servers(1), check=slow))
+    wanted = desired(*scene.servers(1, 2), check=slow)
+    workers = scene.workers
+    scene.apply(wanted)
+    scene.follow(wanted)
+    assert scene.state(wanted, "web2") == "up"
+    assert scene.workers == workers
+    scene.sicken(2)
+    eventually(lambda: scene.state(wanted, "web2") == "down")
+    scene.sicken(2, sick=False)
+    eventually(lambda: passed(scene, "web2") > 2, what="good checks in a row")
+    assert scene.apply(wanted) == []
+    assert scene.state(wanted, "web2") == "down"
+
+
+@pytest.mark.parametrize("how", ["by a reload", "from the drain"])
+def test_of_one_who_comes_one_good_check_is_enough(scene: Scene, how: str) -> None:
+    slow = dataclasses.replace(QUICK, rise=100)
+    scene.serve(1, 2)
+    wanted = desired(*scene.servers(1, 2), check=slow)
+    if how == "by a reload":
+        scene.settle(structured(desired(*scene.servers(1), check=slow)))
+    else:
+        scene.settle(desired(scene.server(1), scene.server(2, drain=True), check=slow))
+    scene.apply(wanted)
+    scene.follow(wanted)
+    assert scene.state(wanted, "web2") == "up"
+
+
+def passed(scene: Scene, name: str) -> int:
+    """Good checks in a row."""
+    seen = read_servers(scene.admin("show servers state"))
+    return next(it.passed for it in seen if it.name.startswith(f"{name}_"))
 
 
 def test_who_is_down_stays_down_over_a_reload(scene: Scene) -> None:

@@ -89,6 +89,8 @@ class HapInstance:
         self._leaving = Leaving(state_dir)
         self._label = label
         self._ordered = ordered
+        self._newcomers: set[Key] = set()
+        """Who came since this agent runs, and was not well yet."""
 
     def converge(self, wanted: Wanted) -> list[str]:
         """Bring it to what is wanted.
@@ -143,10 +145,25 @@ class HapInstance:
         except (DriverError, ProgramError):
             self._leaving.save(earlier.values())
             raise
+        self._welcome(config, scene)
         left = self._part(config, leavers, earlier)
         kept = self._keep(config, left)
         changes = [change for change in changes if change not in _decided(earlier)]
         return changes or ([] if left != earlier else kept)
+
+    def _welcome(self, config: Config, scene: Scene) -> None:
+        """One who comes serves after the first good check; to HAProxy ``rise`` of them are needed,
+        as for one who fell."""
+        seen = scene.seen
+        came = {
+            key
+            for key, it in config.servers.items()
+            if it.checked and not it.stopped and not _takes(seen.get(key))
+        }
+        known = self._newcomers & set(config.servers) & set(seen)
+        good = {key for key in known if seen[key].passed}
+        self._tell(f"set server {config.servers[key].path} health up" for key in sorted(good))
+        self._newcomers = came | (known - good)
 
     def drift(self, config: Config, scene: Scene) -> list[str]:
         """What is not as wanted, one line each."""
@@ -194,6 +211,7 @@ class HapInstance:
             if row.text("status") not in OPEN
         )
         seen = {it.key: it for it in read_servers(ask("show servers state"))}
+        self._newcomers -= {key for key, it in seen.items() if it.well}
         return Scene(workers, ask("show info"), seen, closed)
 
     def _change(self, wanted: Wanted, leavers: Leavers, scene: Scene) -> list[str]:
@@ -311,8 +329,12 @@ def _bare_pools(config: Config, seen: Mapping[Key, Seen]) -> frozenset[str]:
 
 
 def _serves(server: HapServer, known: Seen | None) -> bool:
-    """Whether it takes requests, as far as it is well."""
-    return bool(server.weight) and known is not None and not (known.stopped or known.drained)
+    """Whether it is sent requests, as far as it is well."""
+    return bool(server.weight) and _takes(known)
+
+
+def _takes(known: Seen | None) -> bool:
+    return known is not None and not (known.stopped or known.drained)
 
 
 def _so_far(leaver: Leaver | None, known: Seen | None) -> Leave | None:
