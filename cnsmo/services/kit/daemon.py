@@ -7,11 +7,17 @@ in a session of its own; its process id is kept in a file for the next agent pro
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 from cnsmo.model.errors import ProgramError
 from cnsmo.services.base import System
 from cnsmo.services.kit.private_files import ensure_directory, read_private, write_private
+
+LOG_BYTES = 1 << 20
+"""The log is emptied when it is larger: strangers can make it grow, and every server that goes
+down is a line."""
 
 
 class Daemon:
@@ -77,6 +83,13 @@ class Daemon:
         if pid is not None:
             self._system.stop(pid, self._program, timeout)
         self._pid_file.unlink(missing_ok=True)
+
+    def trim_log(self) -> None:
+        """Empty the log when it is larger than it should be. Its blocks count: a daemon that does
+        not append goes on writing where it was, whatever is cut off before."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.log.stat().st_blocks * 512 > LOG_BYTES:
+                os.truncate(self.log, 0)
 
     def last_words(self) -> str:
         """The end of its log, for the error message that says why it does not run."""

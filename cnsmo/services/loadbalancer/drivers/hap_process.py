@@ -9,7 +9,6 @@ file is what runs: a reload that fails gets the earlier text back.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -39,8 +38,6 @@ REACH_SECONDS = 5.0
 CHECK_SECONDS = 60.0
 LOOKS = 10
 """So often it has to seem gone until it is: a process that becomes itself anew has no name."""
-LOG_BYTES = 1 << 20
-"""The log is emptied when it is larger: every server that goes down is a line."""
 _ALERT = re.compile(r"^\[ALERT\]\s+\(\d+\) : (?:config : )?(.*)$", re.MULTILINE)
 _SAYS_NOTHING = re.compile(
     r"Error\(s\) found|Fatal errors|\[haproxy.main\(\)\] Some protocols|.* has no server available!"
@@ -170,7 +167,7 @@ class HapProcess:
         write_private(self._state_dir / STATE, state)
         write_private(self._state_dir / LAST, self.text or "")
         self._accept()
-        self._trim_log()
+        self._daemon.trim_log()
         known = self._daemon.log.stat().st_size
         with during:
             with contextlib.suppress(ProgramError):  # it answers, or is replaced by itself first
@@ -191,7 +188,7 @@ class HapProcess:
         """
         self._prepare(text)
         self._accept()
-        self._trim_log()
+        self._daemon.trim_log()
 
     def recover(self, fingerprint: str | None) -> None:
         """After an agent died in the middle of a reload: the file is that of the one that runs.
@@ -280,12 +277,6 @@ class HapProcess:
                 return _alerts(file.read(1 << 16).decode("utf-8", "replace"))
         except OSError:
             return ""
-
-    def _trim_log(self) -> None:
-        """Its blocks count: haproxy goes on writing where it was, whatever is cut off before."""
-        with contextlib.suppress(FileNotFoundError):
-            if self._daemon.log.stat().st_blocks * 512 > LOG_BYTES:
-                os.truncate(self._daemon.log, 0)
 
 
 class _Master(Daemon):
