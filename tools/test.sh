@@ -4,7 +4,7 @@
 # Runs the tests: installs what they need (bindep.txt, tox), then runs tox. Debian 12 and 13, Ubuntu 24.04.
 #
 #   tools/test.sh                            lint, all tests (two environments at a time), coverage
-#   tools/test.sh --all                      and the benchmarks at their smallest
+#   tools/test.sh --all                      and whole machines that boot, and the benchmarks at their smallest
 #   tools/test.sh -e unit -- tests/unit -x   any arguments of tox
 #
 #   CNSMO_FAIL_ON_SKIP=1   a test that is skipped is a failure, unless it is marked may_skip (CI sets it)
@@ -18,7 +18,7 @@ main() {
     local arguments=("$@") profiles=(test lab) how=(run)
     if [[ ${1:-} == --all ]]; then
         "$0"
-        arguments=(-e bench-smoke)
+        arguments=(-e bench-smoke,machines)
     elif (( $# == 0 )); then
         how=(run-parallel --parallel 2 --parallel-no-spinner)
     fi

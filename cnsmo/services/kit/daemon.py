@@ -7,11 +7,17 @@ in a session of its own; its process id is kept in a file for the next agent pro
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 from cnsmo.model.errors import ProgramError
 from cnsmo.services.base import System
 from cnsmo.services.kit.private_files import ensure_directory, read_private, write_private
+
+LOG_BYTES = 1 << 20
+"""The log is emptied when it is larger: strangers can make it grow, and every server that goes
+down is a line."""
 
 
 class Daemon:
@@ -25,6 +31,12 @@ class Daemon:
         self.log = state_dir / f"{program}.log"
 
     @property
+    def known(self) -> int | None:
+        """The process id in the file, whatever runs by now."""
+        text = read_private(self._pid_file) or ""
+        return int(text) if text.strip().isdecimal() else None
+
+    @property
     def pid(self) -> int | None:
         """Process id of the running daemon; None when it does not run.
 
@@ -32,10 +44,9 @@ class Daemon:
         belong to anything, also to the same program on another unit's behalf. In a namespace there
         is a moment when it is still nsenter(1) that will become it.
         """
-        text = read_private(self._pid_file) or ""
-        if not text.strip().isdecimal():
+        pid = self.known
+        if pid is None:
             return None
-        pid = int(text)
         shown = self._system.run("cat", f"/proc/{pid}/cmdline", ok=(0, 1)).stdout
         words = shown.removesuffix("\0").split("\0")[-len(self._args) - 1 :]
         same = Path(words[0]).name == self._program and tuple(words[1:]) == self._args
@@ -59,6 +70,10 @@ class Daemon:
             raise
         return pid
 
+    def adopt(self, pid: int) -> None:
+        """Take a process for it that was found by other means than the file."""
+        write_private(self._pid_file, f"{pid}\n")
+
     def stop(self, timeout: float = 5.0) -> None:
         """End it, by force after timeout seconds; fine when it does not run.
 
@@ -68,6 +83,13 @@ class Daemon:
         if pid is not None:
             self._system.stop(pid, self._program, timeout)
         self._pid_file.unlink(missing_ok=True)
+
+    def trim_log(self) -> None:
+        """Empty the log when it is larger than it should be. Its blocks count: a daemon that does
+        not append goes on writing where it was, whatever is cut off before."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.log.stat().st_blocks * 512 > LOG_BYTES:
+                os.truncate(self.log, 0)
 
     def last_words(self) -> str:
         """The end of its log, for the error message that says why it does not run."""

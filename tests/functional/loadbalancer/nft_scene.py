@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from cnsmo.services.base import System
+from cnsmo.services.kit import boot
 from cnsmo.services.loadbalancer.desired import (
     Bind,
     Check,
@@ -189,9 +190,9 @@ class Scene:
         return self.driver._files.loaded().usable
 
     def leaving(self) -> list[float]:
-        """When the time of those who left is over, in seconds of the epoch."""
-        wanted = self.driver._files.wanted()
-        return [it.leaving for it in wanted.targets if it.leaving] if wanted else []
+        """When the time of those is over who were stopped, since the host was started."""
+        leaves = self.driver._files.loaded().leaving.values()
+        return [it.until for it in leaves if it.until and not it.over(boot.now())]
 
     def states(self, wanted: LoadBalancerDesired) -> dict[str, str]:
         """The state of each server."""

@@ -4,7 +4,9 @@
 import contextlib
 import dataclasses
 import os
+import signal
 import stat
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -71,11 +73,59 @@ def test_a_new_agent_process_adopts_what_runs(scene: Scene, wanted: LoadBalancer
 def test_one_that_lost_its_process_id_is_found_again(
     scene: Scene, wanted: LoadBalancerDesired
 ) -> None:
-    (scene.state_dir / "haproxy.pid").unlink()
+    """It was killed between the start of haproxy and the file; keepalived looks at that."""
+    file = scene.state_dir / "haproxy.pid"
+    pid = file.read_text()
+    file.unlink()
     processes = scene.carrier.processes()
     scene.fresh()
-    assert scene.apply(wanted) == []
+    assert scene.observe(wanted).drift == ("haproxy.pid is not that of what runs",)
+    assert scene.apply(wanted) == ["haproxy: its process id is known again"]
     assert scene.carrier.processes() == processes
+    assert file.read_text() == pid
+    assert scene.apply(other(scene))
+    assert scene.carrier.run(f"pgrep -F {file} -x haproxy").strip() == pid.strip()
+
+
+GONE = {"the master's": ["master.sock"], "the worker's": ["stats.sock"],
+        "both": ["master.sock", "stats.sock"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_one_whose_sockets_were_deleted_serves_on_and_takes_changes(
+    scene: Scene, wanted: LoadBalancerDesired, gone: str
+) -> None:
+    scene.sicken(1)
+    eventually(lambda: scene.state(wanted, "web1") == "down")
+    with scene.load() as counted:
+        for name in GONE[gone]:
+            (scene.state_dir / name).unlink()
+        begun = time.monotonic()
+        scene.fresh()
+        drift = scene.observe(wanted).drift
+        assert drift == (("haproxy does not answer",) if "master.sock" in GONE[gone] else ())
+        assert bool(scene.apply(wanted)) is bool(drift)
+        assert time.monotonic() - begun < 15
+        assert scene.observe(wanted).drift == ()
+        scene.settle(other(scene))
+        assert set(scene.who()) == {"web2", "web3"}
+    assert counted[0].lost == {}
+
+
+def test_one_that_hangs_is_told_and_left_alone_while_it_serves(
+    scene: Scene, wanted: LoadBalancerDesired
+) -> None:
+    pid = (scene.state_dir / "haproxy.pid").read_text().strip()
+    scene.carrier.run(f"kill -STOP {pid}")
+    try:
+        with scene.load() as counted:
+            with pytest.raises(DriverError, match="serves, and its master does not answer"):
+                scene.apply(wanted)
+        assert counted[0].lost == {}
+    finally:
+        for parent in scene.carrier.system._children:  # nsenter(1) stops with its child
+            parent.send_signal(signal.SIGCONT)
+    eventually(lambda: scene.observe(wanted).drift == (), what="it answers again")
 
 
 def test_a_restart_changes_nothing(scene: Scene, wanted: LoadBalancerDesired) -> None:
@@ -231,6 +281,30 @@ def test_a_port_that_is_taken_is_named_and_what_ran_goes_on(
     assert scene.ask(port=8080)["status"] == 200
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after it was looked at"])
+def test_where_a_port_is_taken_servers_come_and_go_all_the_same(
+    scene: Scene, wanted: LoadBalancerDesired, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    pool = dataclasses.replace(wanted.pools[0], servers=scene.servers(2, 3))
+    moved = dataclasses.replace(wanted, binds=(Bind("", 80), Bind("", 8080)), pools=(pool,))
+    if late:
+        monkeypatch.setattr(hap_process, "require_free", lambda *_arguments: None)
+    with squatted(scene), scene.load() as counted:
+        workers = scene.workers
+        for _ in range(2):  # the agent tries again and again
+            with pytest.raises(DriverError, match=r"8080 is taken|already in use"):
+                scene.apply(moved)
+            eventually(lambda: scene.who() == {"web2": 10, "web3": 10})
+        assert scene.workers == workers
+        assert "web3" in scene.config
+        assert "8080 " not in scene.config
+    # Where the next process finds it out, the worker lets go of its ports for two seconds: HAProxy.
+    assert late or counted[0].lost == {}
+    scene.settle(moved)
+    assert scene.apply(moved) == []
+    assert scene.ask(port=8080)["status"] == 200
+
+
 def test_a_reload_that_fails_leaves_what_ran(
     scene: Scene, wanted: LoadBalancerDesired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,12 +312,7 @@ def test_a_reload_that_fails_leaves_what_ran(
     file, workers = scene.config, scene.workers
     with squatted(scene):
         monkeypatch.setattr(hap_process, "require_free", lambda *_arguments: None)
-        servers = scene.servers(2, 3)
-        moved = dataclasses.replace(
-            wanted,
-            binds=(Bind("", 80), Bind("", 8080)),
-            pools=(dataclasses.replace(wanted.pools[0], servers=servers),),
-        )
+        moved = dataclasses.replace(wanted, binds=(Bind("", 80), Bind("", 8080)))
         with pytest.raises(DriverError, match="Address already in use"):
             scene.apply(moved)
         assert (scene.config, scene.workers) == (file, workers)

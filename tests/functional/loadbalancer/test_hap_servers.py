@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cnsmo.services.kit import boot
 from cnsmo.services.loadbalancer.desired import (
     Algorithm,
     Bind,
@@ -20,6 +21,7 @@ from cnsmo.services.loadbalancer.desired import (
     Pool,
     Timeouts,
 )
+from cnsmo.services.loadbalancer.drivers.hap_stat import read_servers
 from cnsmo.services.loadbalancer.drivers.haproxy import AGAIN_SECONDS
 from tests.eventually import eventually
 from tests.functional.loadbalancer.hap_scene import QUICK, Scene, desired
@@ -38,6 +40,12 @@ def download(scene: Scene, seconds: float) -> Any:
     process = scene.begin("ask", path=f"/slow/{seconds}", timeout=20)
     eventually(lambda: sessions(scene) == 1, what="a download")
     return process
+
+
+def leaving(scene: Scene) -> dict[str, Any]:
+    """How far the only one is who leaves."""
+    (leaver,) = json.loads((scene.state_dir / "leaving.json").read_text())["leavers"]
+    return dict(leaver["leave"])
 
 
 def sessions(scene: Scene) -> int:
@@ -68,12 +76,48 @@ def test_a_download_on_a_leaving_server_completes_and_nothing_new_reaches_it(
     scene.fresh()
     assert scene.apply(wanted) == []
     assert scene.state(wanted, "web1") == "leaving"
+    assert 0 < leaving(scene)["until"] - boot.now() <= 20
     assert scene.observe(wanted).again == AGAIN_SECONDS
     answer = outcome(process)
     assert (answer["status"], answer["length"]) == (200, 100)
     scene.follow(wanted)
     assert scene.state(wanted, "web1") == "gone"
     assert "web1" not in scene.config
+
+
+@pytest.mark.parametrize("reload", [False, True], ids=["at run time", "by a reload"])
+def test_a_download_that_begins_on_a_server_that_is_held_completes(
+    scene: Scene, reload: bool
+) -> None:
+    """Nobody else becomes well: its time to serve on is over while the download is under way."""
+    scene.serve(1, 2)
+    scene.sicken(2)
+    scene.settle(desired(*scene.servers(1), drain=4))
+    wanted = desired(*scene.servers(2), drain=4)
+    wanted = structured(wanted) if reload else wanted
+    begun = time.monotonic()
+    scene.apply(wanted)
+    process = download(scene, 5)
+    why = scene.observe(wanted).detail["servers"]["www"]["web1"]["why"]
+    assert why.startswith("nobody else is well: it serves on, for ")
+    eventually(lambda: scene.apply(wanted) == [] and scene.who(1) == {"nobody": 1})
+    assert time.monotonic() - begun >= 4
+    answer = outcome(process)
+    assert (answer["status"], answer["length"]) == (200, 100)
+    eventually(lambda: scene.apply(wanted) == [] and scene.state(wanted, "web1") == "gone")
+
+
+def test_who_shall_get_nothing_relieves_nobody(scene: Scene) -> None:
+    scene.serve(1, 2, 3)
+    scene.sicken(3)
+    scene.settle(desired(*scene.servers(1), drain=20))
+    wanted = desired(scene.server(2, weight=0), scene.server(3), drain=20)
+    scene.apply(wanted)
+    eventually(lambda: scene.state(wanted, "web2") == "drain", what="its first good check")
+    assert scene.apply(wanted) == []
+    assert scene.who() == {"web1": 20}
+    scene.sicken(3, sick=False)
+    eventually(lambda: scene.apply(wanted) == [] and scene.who(2) == {"web3": 2})
 
 
 @pytest.mark.parametrize("reload", [False, True], ids=["same worker", "earlier worker"])
@@ -233,6 +277,46 @@ def test_a_new_server_serves_after_its_first_good_check(scene: Scene, reload: bo
     scene.sicken(2, sick=False)
     eventually(lambda: scene.state(wanted, "web2") == "up")
     assert set(scene.who()) == {"web1", "web2"}
+
+
+def test_of_one_who_comes_one_good_check_is_enough_and_of_one_who_fell_it_is_not(
+    scene: Scene,
+) -> None:
+    slow = dataclasses.replace(QUICK, rise=100)
+    scene.serve(1, 2)
+    scene.settle(desired(*scene.servers(1), check=slow))
+    wanted = desired(*scene.servers(1, 2), check=slow)
+    workers = scene.workers
+    scene.apply(wanted)
+    scene.follow(wanted)
+    assert scene.state(wanted, "web2") == "up"
+    assert scene.workers == workers
+    scene.sicken(2)
+    eventually(lambda: scene.state(wanted, "web2") == "down")
+    scene.sicken(2, sick=False)
+    eventually(lambda: passed(scene, "web2") > 2, what="good checks in a row")
+    assert scene.apply(wanted) == []
+    assert scene.state(wanted, "web2") == "down"
+
+
+@pytest.mark.parametrize("how", ["by a reload", "from the drain"])
+def test_of_one_who_comes_one_good_check_is_enough(scene: Scene, how: str) -> None:
+    slow = dataclasses.replace(QUICK, rise=100)
+    scene.serve(1, 2)
+    wanted = desired(*scene.servers(1, 2), check=slow)
+    if how == "by a reload":
+        scene.settle(structured(desired(*scene.servers(1), check=slow)))
+    else:
+        scene.settle(desired(scene.server(1), scene.server(2, drain=True), check=slow))
+    scene.apply(wanted)
+    scene.follow(wanted)
+    assert scene.state(wanted, "web2") == "up"
+
+
+def passed(scene: Scene, name: str) -> int:
+    """Good checks in a row."""
+    seen = read_servers(scene.admin("show servers state"))
+    return next(it.passed for it in seen if it.name.startswith(f"{name}_"))
 
 
 def test_who_is_down_stays_down_over_a_reload(scene: Scene) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TLS: versions, names, clients' certificates, and certificates that change, end or vanish."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -209,16 +210,48 @@ def test_without_any_good_certificate_it_says_so(shop: Shop) -> None:
         shop.scene.apply(wanted)
 
 
+def refusable(shop: Shop) -> None:
+    """A certificate that is sound, and that haproxy does not take."""
+    weak = ec.generate_private_key(ec.SECP192R1())
+    shop.authority.issue(shop.paths[0], "weak.example", key=weak)
+
+
 def test_a_certificate_that_haproxy_refuses_never_replaces_what_runs(shop: Shop) -> None:
     wanted = shop.desired()
     shop.scene.settle(wanted)
     before, workers = shop.scene.config, shop.scene.workers
-    weak = ec.generate_private_key(ec.SECP192R1())
-    shop.authority.issue(shop.paths[0], "weak.example", key=weak)
-    with pytest.raises(DriverError, match=r"haproxy refuses .* unable to load SSL certificate"):
-        shop.scene.apply(wanted)
+    refusable(shop)
+    for _ in range(2):
+        assert shop.scene.apply(wanted) == []
+        assert shop.scene.observe(wanted).drift == ()
+        assert shop.scene.observe(wanted).problems == (
+            f"certificate {shop.paths[0]} is refused by haproxy; its last good copy stays in use",
+        )
+        shop.scene.fresh()
     assert (shop.scene.config, shop.scene.workers) == (before, workers)
     assert shop.shown() == ["first.example"]
+
+
+def test_a_certificate_that_haproxy_refuses_holds_up_no_other_change(shop: Shop) -> None:
+    wanted = shop.desired()
+    shop.scene.settle(wanted)
+    refusable(shop)
+    other = dataclasses.replace(wanted, max_connections=77)
+    assert shop.scene.apply(other)
+    assert "maxconn 77" in shop.scene.config
+    assert shop.shown() == ["first.example"]
+    shop.authority.issue(shop.paths[0], "new.example")
+    shop.scene.apply(other)
+    assert shop.shown() == ["new.example"]
+    assert shop.scene.observe(other).problems == ()
+
+
+def test_where_all_certificates_are_refused_it_says_why(shop: Shop) -> None:
+    refusable(shop)
+    del shop.paths[1:]
+    wanted = shop.desired()
+    with pytest.raises(DriverError, match="is refused by haproxy"):
+        shop.scene.apply(wanted)
 
 
 def test_copies_that_were_touched_are_made_again(shop: Shop) -> None:

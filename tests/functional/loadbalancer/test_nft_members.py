@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from cnsmo.services.kit import boot
 from cnsmo.services.loadbalancer.desired import Bind, Mode, Persistence
 from tests.eventually import eventually
 from tests.functional.loadbalancer.nft_scene import (
@@ -73,6 +74,35 @@ def test_a_pool_that_is_replaced_as_a_whole_is_served_by_those_who_leave(
         assert nft_scene.states(left) == {"a": "leaving", "b": "down"}
     nft_scene.await_used(1)
     assert nft_scene.shares(6) == {"b": 6}
+
+
+def test_a_flow_that_begins_on_a_server_that_is_held_has_the_drain(nft_scene: Scene) -> None:
+    """Nobody else becomes well: its time to serve on is over while the flow is there."""
+    nft_scene.settle(balancer("a"))
+    left = balancer("b", drain=2.0)
+    with nft_scene.bed.deaf("b"):
+        nft_scene.driver.apply(left)
+        talk = nft_scene.talk()
+        why = nft_scene.driver.observe(left).detail["servers"]["web"]["a"]["why"]
+        assert why.startswith("nobody else is well: it serves on, for ")
+        eventually(lambda: nft_scene.used() == (), 5, "nobody serves")
+        (until,) = nft_scene.leaving()
+        assert 1.0 < until - boot.now() <= 2.0
+        assert talk.say() == "a"
+        eventually(lambda: talk.say() == "ECONNRESET", 5, "the end of the drain")
+
+
+def test_who_is_held_is_checked_still(nft_scene: Scene) -> None:
+    nft_scene.settle(balancer("a", "b"))
+    left = balancer("c", drain=60.0)
+    with nft_scene.bed.deaf("c"):
+        nft_scene.driver.apply(left)
+        assert set(nft_scene.shares(6)) == {"a", "b"}
+        nft_scene.bed.kill("a")
+        eventually(lambda: nft_scene.used() == ("10.9.0.4 8080",), 2, "the dead one is out")
+        assert nft_scene.shares(6) == {"b": 6}
+        nft_scene.bed.serve("a")
+        eventually(lambda: len(nft_scene.used()) == 2, 5, "it is back")
 
 
 def test_a_drain_goes_on_in_the_next_agent_and_in_the_next_checker(nft_scene: Scene) -> None:

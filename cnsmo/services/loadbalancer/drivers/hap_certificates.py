@@ -62,6 +62,16 @@ class CertificateStore:
     def __init__(self, system: System, state_dir: Path) -> None:
         self._system = system
         self._folder = state_dir / FOLDER
+        self._refused: set[str] = set()
+
+    def refused(self, found: Certificates, said: str) -> bool:
+        """Take note of the copies that haproxy refused, by what it said; they are not used again.
+
+        :return: whether there were any.
+        """
+        names = {name for name in found.copies if f"/{name}'" in said or f"/{name}:" in said}
+        self._refused |= names
+        return bool(names)
 
     def find(self, tls: Tls | None) -> Certificates:
         """What is there to be used; nothing is written.
@@ -133,6 +143,8 @@ class CertificateStore:
         try:
             content = known if same else self._read(path)
             check(content)
+            if name in self._refused:
+                raise ValueError("is refused by haproxy")
         except ValueError as exc:
             earlier, content = self._earlier(mark, check)
             stays = "; its last good copy stays in use" if earlier else ""
@@ -153,7 +165,8 @@ class CertificateStore:
             content = read_private(path) or ""
             with contextlib.suppress(ValueError):
                 check(content)
-                return path.name, content
+                if path.name not in self._refused:
+                    return path.name, content
         return "", ""
 
     def _digests(self, paths: Iterable[str]) -> dict[str, str]:

@@ -36,14 +36,14 @@ def part(
     :return: those that are still on their way.
     """
     sessions = report.sessions
-    due = [it for key, it in leavers.items() if not sessions[key] or not it.left]
+    due = [it for key, it in leavers.items() if not sessions[key] or it.over]
     _end(_overdue(due, sessions), process, workers)
     commands: dict[str, Leaver] = {}
     orders: list[str] = []
     for leaver in due:
         server = leaver.server
         if server.pool in pools and server.key in report.servers:
-            orders += removal(server, overdue=not leaver.left)
+            orders += removal(server, overdue=leaver.over)
             commands[orders[-1]] = leaver
     refused = _refused(process.worker, orders, commands)
     gone = [it for it in due if it.server.key not in refused]

@@ -3,25 +3,25 @@
 by a reload; then the file is written.
 
 A server that is not wanted any more gets nothing new, keeps its connections for a while, and is
-then gone: that is remembered on the disk. Where nobody of its pool is well yet, as when all are
-replaced at once, it serves until somebody is, or its time is over.
+then gone: that is remembered on the disk, and how long it takes is the business of leave.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from oslo_log import log
 
 from cnsmo.model.errors import DriverError, ProgramError
 from cnsmo.services.base import System
+from cnsmo.services.kit import boot
 from cnsmo.services.loadbalancer.drivers.hap_certificates import FOLDER
 from cnsmo.services.loadbalancer.drivers.hap_drain import part
+from cnsmo.services.loadbalancer.drivers.hap_graft import graft
 from cnsmo.services.loadbalancer.drivers.hap_leaving import Leaver, Leaving
 from cnsmo.services.loadbalancer.drivers.hap_plan import (
     Key,
@@ -35,6 +35,7 @@ from cnsmo.services.loadbalancer.drivers.hap_plan import (
 from cnsmo.services.loadbalancer.drivers.hap_process import HapProcess
 from cnsmo.services.loadbalancer.drivers.hap_render import Config
 from cnsmo.services.loadbalancer.drivers.hap_report import FRONTEND_ROW, Report
+from cnsmo.services.loadbalancer.drivers.hap_server import HapServer
 from cnsmo.services.loadbalancer.drivers.hap_stat import (
     Seen,
     Workers,
@@ -43,6 +44,7 @@ from cnsmo.services.loadbalancer.drivers.hap_stat import (
     read_servers,
 )
 from cnsmo.services.loadbalancer.drivers.hap_state import NOBODY, handed_over
+from cnsmo.services.loadbalancer.drivers.leave import Leave, Member, bare, go_on
 
 LOG = log.getLogger(__name__)
 OPEN = ("OPEN", "FULL")
@@ -87,22 +89,55 @@ class HapInstance:
         self._leaving = Leaving(state_dir)
         self._label = label
         self._ordered = ordered
+        self._newcomers: set[Key] = set()
+        """Who came since this agent runs, and was not well yet."""
 
     def converge(self, wanted: Wanted) -> list[str]:
         """Bring it to what is wanted.
 
         :return: what was changed, one line each; not what was decided earlier (that a server
             leaves), and not that certificates were renewed.
-        :raises DriverError: when haproxy refuses it; what ran goes on, with its file.
+        :raises DriverError: when haproxy refuses it; what ran goes on, with its file. If it is the
+            structure that it refuses, servers come and go all the same.
         """
         config, scene = wanted.config, self._look()
+        told = []
+        if scene is None and self._process.exists:
+            self._process.reach()
+            scene, told = self._look(), ["haproxy: answers again"]
         if scene is None:
             self._process.recover(None)
             self._leaving.save(())
             self._process.start(config.text(), NOBODY, wanted.sockets)
             return ["haproxy: started"]
+        if not self._process.knows(scene.workers):
+            self._process.adopt(scene.workers)
+            told.append("haproxy: its process id is known again")
         self._process.recover(read_fingerprint(scene.info))
-        earlier = self._leaving.load()
+        try:
+            return told + self._bring(wanted, scene)
+        except (DriverError, ProgramError):
+            if scene.reason(config):
+                with suppress(DriverError, ProgramError):
+                    self._bring_servers(wanted)
+            raise
+
+    def _bring_servers(self, wanted: Wanted) -> None:
+        """Let servers come and go in the structure that runs. What fails here is tried again; why
+        the other structure was refused is what is told."""
+        scene = self._look()
+        fingerprint = read_fingerprint(scene.info) if scene else None
+        if scene is None or fingerprint is None:
+            return
+        running, leaving = self._process.text or "", self._leaving.load()
+        config = graft(running, fingerprint, wanted.config, scene.seen.values(), leaving)
+        if config is None:
+            return
+        for change in self._bring(Wanted(config, (), wanted.drain), scene):
+            LOG.info("%s: %s", self._label, change)
+
+    def _bring(self, wanted: Wanted, scene: Scene) -> list[str]:
+        config, earlier = wanted.config, self._leaving.load()
         leavers = _leavers(wanted, earlier, scene)
         self._leaving.save(leavers.values())
         try:
@@ -110,10 +145,25 @@ class HapInstance:
         except (DriverError, ProgramError):
             self._leaving.save(earlier.values())
             raise
+        self._welcome(config, scene)
         left = self._part(config, leavers, earlier)
         kept = self._keep(config, left)
         changes = [change for change in changes if change not in _decided(earlier)]
         return changes or ([] if left != earlier else kept)
+
+    def _welcome(self, config: Config, scene: Scene) -> None:
+        """One who comes serves after the first good check; to HAProxy ``rise`` of them are needed,
+        as for one who fell."""
+        seen = scene.seen
+        came = {
+            key
+            for key, it in config.servers.items()
+            if it.checked and not it.stopped and not _takes(seen.get(key))
+        }
+        known = self._newcomers & set(config.servers) & set(seen)
+        good = {key for key in known if seen[key].passed}
+        self._tell(f"set server {config.servers[key].path} health up" for key in sorted(good))
+        self._newcomers = came | (known - good)
 
     def drift(self, config: Config, scene: Scene) -> list[str]:
         """What is not as wanted, one line each."""
@@ -127,13 +177,20 @@ class HapInstance:
         found += [
             f"{it.title} is there, and nobody declared it" for it in strays(config, leavers, seen)
         ]
+        if not self._process.knows(scene.workers):
+            found.append("haproxy.pid is not that of what runs")
         if self._process.text != config.text(leaving):
             found.append("haproxy.cfg is not what runs")
         return found
 
     def look(self) -> Scene | None:
-        """What runs; None when nothing does."""
+        """What runs; None when nothing does, or it does not answer."""
         return self._look()
+
+    @property
+    def absence(self) -> str:
+        """Why nothing was seen."""
+        return "haproxy does not answer" if self._process.exists else "haproxy does not run"
 
     def report(self, scene: Scene) -> Report:
         """What it says of itself."""
@@ -154,6 +211,7 @@ class HapInstance:
             if row.text("status") not in OPEN
         )
         seen = {it.key: it for it in read_servers(ask("show servers state"))}
+        self._newcomers -= {key for key, it in seen.items() if it.well}
         return Scene(workers, ask("show info"), seen, closed)
 
     def _change(self, wanted: Wanted, leavers: Leavers, scene: Scene) -> list[str]:
@@ -204,7 +262,7 @@ class HapInstance:
 
     def _part(self, config: Config, leavers: Leavers, earlier: Leavers) -> Leavers:
         """Take away who is through with leaving; at the earliest in the turn after it was told."""
-        due = {key: it for key, it in leavers.items() if not it.left or _told(key, it, earlier)}
+        due = {key: it for key, it in leavers.items() if it.over or _told(key, it, earlier)}
         workers = self._process.workers if due else None
         if workers is None:
             return leavers
@@ -245,32 +303,55 @@ def _leavers(wanted: Wanted, earlier: Mapping[Key, Leaver], scene: Scene) -> Lea
     """Who is on the way out: those who were, and who is there and not wanted (any more)."""
     servers, pools = wanted.config.servers, wanted.config.common
     found = {
-        key: it
+        key: it.server
         for key, it in earlier.items()
         if key not in servers and (key in scene.seen or it.server.pool not in pools)
     }
-    until = time.monotonic() + wanted.drain
-    for server in strays(wanted.config, found, scene.seen.values()):
-        found[server.key] = Leaver(server=server, until=until)
-    bare = _bare(wanted.config, scene.seen) if found else ()
-    return {key: _served(it, it.server.pool in bare, scene.seen) for key, it in found.items()}
+    found |= {it.key: it for it in strays(wanted.config, found, scene.seen.values())}
+    empty = _bare_pools(wanted.config, scene.seen) if found else ()
+    now = boot.now()
+    return {
+        key: _leaver(
+            server, _so_far(earlier.get(key), scene.seen.get(key)),
+            server.pool in empty and _serves(server, scene.seen.get(key)), wanted.drain, now,
+        )
+        for key, server in found.items()
+    }  # fmt: skip
 
 
-def _bare(config: Config, seen: Mapping[Key, Seen]) -> frozenset[str]:
+def _bare_pools(config: Config, seen: Mapping[Key, Seen]) -> frozenset[str]:
     """Pools in which somebody shall serve, and nobody who shall is well."""
-    able = [server for server in config.servers.values() if not server.stopped]
-    well = {it.pool for it in able if it.key in seen and seen[it.key].well}
-    return frozenset(it.pool for it in able) - well
+    members: dict[str, list[Member]] = {}
+    for key, server in config.servers.items():
+        well = key in seen and seen[key].well
+        members.setdefault(server.pool, []).append(Member(server.weight, server.stopped, well))
+    return frozenset(pool for pool, theirs in members.items() if bare(theirs))
 
 
-def _served(leaver: Leaver, bare: bool, seen: Mapping[Key, Seen]) -> Leaver:
-    """The same, who takes requests as long as nobody else can."""
-    server = leaver.server
-    known = seen.get(server.key)
-    serves = bare and leaver.left > 0 and known is not None and known.well
-    if server.stopped != serves:
-        return leaver
-    return leaver.model_copy(update={"server": server.model_copy(update={"stopped": not serves})})
+def _serves(server: HapServer, known: Seen | None) -> bool:
+    """Whether it is sent requests, as far as it is well."""
+    return bool(server.weight) and _takes(known)
+
+
+def _takes(known: Seen | None) -> bool:
+    return known is not None and not (known.stopped or known.drained)
+
+
+def _so_far(leaver: Leaver | None, known: Seen | None) -> Leave | None:
+    """How far it is. It was not stopped if it takes requests, whatever was decided: whoever decided
+    it was killed, or somebody else put it back."""
+    if leaver is None:
+        return None
+    takes = known is not None and not known.stopped
+    return dataclasses.replace(leaver.leave, until=None) if takes else leaver.leave
+
+
+def _leaver(
+    server: HapServer, so_far: Leave | None, needed: bool, drain: float, now: float
+) -> Leaver:
+    leave = go_on(so_far, needed, drain, now)
+    stopped = leave.until is not None
+    return Leaver(server=server.model_copy(update={"stopped": stopped}), leave=leave)
 
 
 def _decided(earlier: Leavers) -> frozenset[str]:

@@ -1,42 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers on their way out: who, and until when they keep the connections that they have.
+"""Servers on their way out: who, and how far they are.
 
-On the disk, so that the next agent process goes on with it. Times are of the monotonic clock; they
-mean nothing after a reboot, but then there is no connection left to keep either.
+On the disk, so that the next agent process goes on with it. After a reboot it means nothing, but
+then there is no connection left to keep either.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from oslo_log import log
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cnsmo.services.kit import boot
 from cnsmo.services.kit.private_files import read_private, write_private
 from cnsmo.services.loadbalancer.drivers.hap_server import HapServer
+from cnsmo.services.loadbalancer.drivers.leave import Leave
 
 LOG = log.getLogger(__name__)
 
 
 class Leaver(BaseModel):
-    """``until``: on the monotonic clock, in seconds."""
+    """``leave``: by the time since the host was started, see kit.boot."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     server: HapServer
-    until: float
+    leave: Leave
 
     @property
-    def left(self) -> float:
-        """Seconds for which it keeps its connections."""
-        return max(0.0, self.until - time.monotonic())
+    def over(self) -> bool:
+        """Whether it has no time left."""
+        return self.leave.over(boot.now())
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    boot_id: str = ""
     leavers: tuple[Leaver, ...] = ()
 
 
@@ -55,10 +57,11 @@ class Leaving:
         if text is None:
             return {}
         try:
-            found = _Record.model_validate_json(text).leavers
+            record = _Record.model_validate_json(text)
         except ValidationError as exc:
             LOG.warning("%s is damaged, servers that leave begin anew: %s", self._path, exc)
             return {}
+        found = record.leavers if record.boot_id == boot.boot_id() else ()
         return {leaver.server.key: leaver for leaver in found}
 
     def save(self, leavers: Iterable[Leaver]) -> None:
@@ -66,8 +69,8 @@ class Leaving:
 
         :raises DriverError: when the file cannot be written.
         """
-        record = _Record(leavers=tuple(leavers))
-        if tuple(self.load().values()) == record.leavers:
+        record = _Record(boot_id=boot.boot_id(), leavers=tuple(leavers))
+        if record.leavers and tuple(self.load().values()) == record.leavers:
             return
         if record.leavers:
             write_private(self._path, record.model_dump_json())

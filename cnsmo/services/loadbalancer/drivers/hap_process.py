@@ -9,7 +9,6 @@ file is what runs: a reload that fails gets the earlier text back.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -34,11 +33,11 @@ CONFIG, NEXT, LAST = "haproxy.cfg", "haproxy.cfg.next", "haproxy.cfg.last"
 STATE = "servers.state"
 SETTLE_SECONDS = 30.0
 """How long a start or a reload may take: a port that is taken costs two, a large file a few."""
+REACH_SECONDS = 5.0
+"""How long a master that does not answer is waited for: the agent has more to do."""
 CHECK_SECONDS = 60.0
 LOOKS = 10
 """So often it has to seem gone until it is: a process that becomes itself anew has no name."""
-LOG_BYTES = 1 << 20
-"""The log is emptied when it is larger: every server that goes down is a line."""
 _ALERT = re.compile(r"^\[ALERT\]\s+\(\d+\) : (?:config : )?(.*)$", re.MULTILINE)
 _SAYS_NOTHING = re.compile(
     r"Error\(s\) found|Fatal errors|\[haproxy.main\(\)\] Some protocols|.* has no server available!"
@@ -58,17 +57,71 @@ class HapProcess:
         )  # fmt: skip
         self._daemon = _Master(system, state_dir, HAPROXY, *self._args)
         self._master = HapSocket(state_dir, MASTER)
-        self.worker = HapSocket(state_dir, STATS)
-        """The one that takes new connections."""
+        self._own = HapSocket(state_dir, STATS)
 
     @property
     def workers(self) -> Workers | None:
-        """Its processes; None when it does not run."""
+        """Its processes; None when it does not run, or does not answer."""
         found = self._look()
-        if found is None and self._exists():
+        if found is None and self.exists:
             with contextlib.suppress(ProgramError):  # somebody else's reload is under way
-                found = self._await(lambda it: it.current is not None)
+                found = self._await(lambda it: it.current is not None, REACH_SECONDS)
         return found if found and found.current else None
+
+    @property
+    def worker(self) -> HapSocket:
+        """The one that takes new connections; by way of the master where its own socket is gone: it
+        is never made anew.
+
+        :raises ProgramError: when the master does not say which one that is.
+        """
+        if self._own.open:
+            return self._own
+        found = read_workers(self._master.ask("show proc"))
+        if found is None or found.current is None:
+            raise ProgramError("haproxy has no worker")
+        return HapSocket(self._state_dir, MASTER, f"@!{found.current}")
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a process; while it becomes itself anew, it seems to be none."""
+        for _ in range(LOOKS):
+            if self._daemon.pid is not None:
+                return True
+            time.sleep(0.02)
+        return False
+
+    def knows(self, workers: Workers) -> bool:
+        """Whether the process id of what runs is kept: whoever started it may have been killed
+        before he had written it down."""
+        return self._daemon.known == workers.master
+
+    def adopt(self, workers: Workers) -> None:
+        """Keep it."""
+        self._daemon.adopt(workers.master)
+
+    def reach(self) -> None:
+        """See to it that a master that does not answer does so again: somebody deleted its socket,
+        and it makes one when it reads its file anew.
+
+        :raises DriverError: when it does not, and serves all the same: that goes on as it is.
+        """
+        pid = self._daemon.pid
+        if pid is None:
+            return
+        with contextlib.suppress(ProgramError, OSError):
+            self._serves_with(self._own.ask("show servers state"))
+        self._system.run("kill", "-USR2", str(pid), ok=(0, 1))
+        with contextlib.suppress(ProgramError):
+            self._await(lambda it: it.current is not None, REACH_SECONDS)
+            return
+        with contextlib.suppress(ProgramError):
+            self._own.ask("show info")
+            raise DriverError(f"haproxy (process {pid}) serves, and its master does not answer")
+
+    def _serves_with(self, shown: str) -> None:
+        """The next worker knows who is down."""
+        write_private(self._state_dir / STATE, f"{shown}\n")
 
     @property
     def text(self) -> str | None:
@@ -114,7 +167,7 @@ class HapProcess:
         write_private(self._state_dir / STATE, state)
         write_private(self._state_dir / LAST, self.text or "")
         self._accept()
-        self._trim_log()
+        self._daemon.trim_log()
         known = self._daemon.log.stat().st_size
         with during:
             with contextlib.suppress(ProgramError):  # it answers, or is replaced by itself first
@@ -135,7 +188,7 @@ class HapProcess:
         """
         self._prepare(text)
         self._accept()
-        self._trim_log()
+        self._daemon.trim_log()
 
     def recover(self, fingerprint: str | None) -> None:
         """After an agent died in the middle of a reload: the file is that of the one that runs.
@@ -198,31 +251,23 @@ class HapProcess:
             write_private(self._state_dir / CONFIG, last)
         (self._state_dir / LAST).unlink(missing_ok=True)
 
-    def _exists(self) -> bool:
-        """Whether there is such a process; while it becomes itself anew, it seems to be none."""
-        for _ in range(LOOKS):
-            if self._daemon.pid is not None:
-                return True
-            time.sleep(0.02)
-        return False
-
     def _look(self) -> Workers | None:
         try:
             return read_workers(self._master.ask("show proc"))
         except (ProgramError, OSError):
             return None
 
-    def _await(self, there: Callable[[Workers], bool]) -> Workers:
+    def _await(self, there: Callable[[Workers], bool], seconds: float = SETTLE_SECONDS) -> Workers:
         """What its processes are once they are as asked for."""
-        until = time.monotonic() + SETTLE_SECONDS
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             found = self._look()
             if found is not None and there(found):
                 return found
-            if found is None and not self._exists():
+            if found is None and not self.exists:
                 raise self._daemon.died()
             time.sleep(0.01)  # its socket is the only sign
-        raise ProgramError(f"haproxy does not settle within {SETTLE_SECONDS:g} s")
+        raise ProgramError(f"haproxy does not settle within {seconds:g} s")
 
     def _reasons(self, known: int) -> str:
         """What it complained of, in the part of its log that was not there before."""
@@ -233,22 +278,15 @@ class HapProcess:
         except OSError:
             return ""
 
-    def _trim_log(self) -> None:
-        """Its blocks count: haproxy goes on writing where it was, whatever is cut off before."""
-        with contextlib.suppress(FileNotFoundError):
-            if self._daemon.log.stat().st_blocks * 512 > LOG_BYTES:
-                os.truncate(self._daemon.log, 0)
-
 
 class _Master(Daemon):
     """While it reloads, the master has more words before those it was started with."""
 
     @property
     def pid(self) -> int | None:
-        text = read_private(self._pid_file) or ""
-        if not text.strip().isdecimal():
+        pid = self.known
+        if pid is None:
             return None
-        pid = int(text)
         shown = self._system.run("cat", f"/proc/{pid}/cmdline", ok=(0, 1)).stdout
         words = shown.removesuffix("\0").split("\0")
         programs = {Path(word).name for word in words[: -len(self._args)]}

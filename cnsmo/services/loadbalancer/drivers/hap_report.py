@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cnsmo.services.kit import boot
 from cnsmo.services.loadbalancer.desired import Bind, LoadBalancerDesired, Mode
 from cnsmo.services.loadbalancer.drivers.falls import Place
 from cnsmo.services.loadbalancer.drivers.hap_front import FRONT, REDIRECT
@@ -68,7 +69,7 @@ def detail(desired: LoadBalancerDesired, config: Config, report: Report) -> dict
             theirs = servers.setdefault(leaver.server.pool, {})
             theirs[_free(theirs, leaver.server)] = {
                 "state": "leaving",
-                "why": f"{leaver.left:.0f} s are left for its connections",
+                "why": leaver.leave.told(boot.now(), "its connections are ended"),
                 **_counts(row, sessions[key]),
             }
     return {"servers": servers, "frontends": _frontends(desired, report)}

@@ -2,7 +2,7 @@
 """Talks to a running haproxy through its sockets (HAProxy's management guide, 9.3 and 9.4).
 
 ``stats.sock`` is the newest worker's; ``master.sock`` is the master's, which passes on what begins
-with ``@1`` (the newest worker) or ``@!PID`` (an older one, which still has connections).
+with ``@!PID`` to one of the workers (not after a reload that failed, though: HAProxy 2.6).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cnsmo.model.errors import ProgramError
 STATS, MASTER = "stats.sock", "master.sock"
 PATIENCE = 5.0
 """Seconds for an answer; a worker that checks a thousand servers answers in milliseconds."""
-PROMPT = b"\n> "
+PROMPTS = {STATS: b"\n> ", MASTER: b"master> "}
 
 
 class HapSocket:
@@ -27,13 +27,25 @@ class HapSocket:
     :raises ProgramError: when nobody answers.
     """
 
-    def __init__(self, state_dir: Path, name: str = STATS) -> None:
+    def __init__(self, state_dir: Path, name: str = STATS, whom: str = "") -> None:
+        """whom: to whom the master passes commands on, as ``@!PID``."""
         self._path = state_dir / name
+        self._prompt = PROMPTS[name]
+        self._whom = f"{whom} " if whom else ""
+
+    @property
+    def open(self) -> bool:
+        """Whether somebody listens."""
+        try:
+            with self._visit():
+                return True
+        except ProgramError:
+            return False
 
     def ask(self, command: str) -> str:
         """What is answered to a command."""
         with self._visit() as visit:
-            visit.sendall(f"{command}\n".encode("ascii"))
+            visit.sendall(f"{self._whom}{command}\n".encode("ascii"))
             visit.shutdown(socket.SHUT_WR)  # the master would wait for more
             parts = []
             while part := visit.recv(1 << 16):
@@ -45,17 +57,17 @@ class HapSocket:
         with self._visit() as visit:
             self._exchange(visit, "prompt")
             for command in commands:
-                yield command, self._exchange(visit, command)
+                yield command, self._exchange(visit, f"{self._whom}{command}")
 
     def _exchange(self, visit: socket.socket, command: str) -> str:
         visit.sendall(f"{command}\n".encode("ascii"))
         answer = b""
-        while not answer.endswith(PROMPT):
+        while not answer.endswith(self._prompt):
             part = visit.recv(1 << 16)
             if not part:
                 raise ProgramError(f"haproxy ended while it was told {command!r}")
             answer += part
-        return answer.removesuffix(PROMPT).decode("utf-8", "replace").strip()
+        return answer.removesuffix(self._prompt).decode("utf-8", "replace").strip()
 
     @contextlib.contextmanager
     def _visit(self) -> Iterator[socket.socket]:

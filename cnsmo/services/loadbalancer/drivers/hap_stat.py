@@ -25,7 +25,8 @@ _SESSION = re.compile(r"^(0x[0-9a-f]+): .*\bbe=(\S+) srv=(\S+) ", re.MULTILINE)
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """A server as the worker has it. ``since``: seconds since its state changed."""
+    """A server as the worker has it. ``since``: seconds since its state changed. ``passed``: good
+    checks in a row, while it is down."""
 
     pool: str
     name: str
@@ -38,6 +39,7 @@ class Seen:
     down: bool
     checking: bool
     since: int
+    passed: int = 0
 
     @property
     def key(self) -> tuple[str, str]:
@@ -121,6 +123,7 @@ def _seen(row: Mapping[str, str]) -> Seen:
         down=int(row["srv_op_state"]) == STOPPED,
         checking=bool(int(row["srv_check_state"]) & CHECK_ENABLED),
         since=int(row["srv_time_since_last_change"]),
+        passed=int(row["srv_check_health"]) if int(row["srv_op_state"]) == STOPPED else 0,
     )
 
 

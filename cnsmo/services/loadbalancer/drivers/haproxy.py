@@ -77,18 +77,19 @@ class HaproxyDriver(LoadBalancerDriver):
 
     def apply(self, desired: LoadBalancerDesired) -> list[str]:
         with self._speaking():
-            certificates = self._store.find(desired.tls)
-            host = self._host(desired, certificates, make=True)
             calmed = self._falls.decide(desired)
-            config = render(self._falls.calmed(desired), host)
-            self._store.put(certificates)
-            wanted = Wanted(config, sockets_of(desired, host), desired.drain)
-            changes = self._instance.converge(wanted)
-            self._store.clean(certificates)
+            certificates = self._store.find(desired.tls)
+            try:
+                changes = self._converge(desired, certificates)
+            except DriverError as exc:
+                if not self._store.refused(certificates, str(exc)):
+                    raise
+                changes = self._converge(desired, self._store.find(desired.tls))
             if calmed:  # nothing that was found amiss was repaired
                 LOG.info("%s: %s", self.label, "; ".join(changes))
                 changes = []
-            return changes + self._vrrp.converge(desired.vip, watches=bool(host.user))
+            user, _group = self._user()
+            return changes + self._vrrp.converge(desired.vip, watches=bool(user))
 
     def observe(self, desired: LoadBalancerDesired) -> Observation:
         with self._speaking():
@@ -100,7 +101,7 @@ class HaproxyDriver(LoadBalancerDriver):
             detail = {"certificates": certificates.detail, "vip": vrrp.holds}
             scene = self._instance.look()
             if scene is None:
-                drift = ("haproxy does not run", *vrrp.drift)
+                drift = (self._instance.absence, *vrrp.drift)
                 nothing = {"servers": {}, "frontends": {}, **detail}
                 problems = tuple(told)
                 return Observation(drift, problems, again=LOOK_SECONDS, detail=nothing)
@@ -124,11 +125,23 @@ class HaproxyDriver(LoadBalancerDriver):
             self._instance.stop()
         remove_tree(self.state_dir)
 
-    def _host(self, desired: LoadBalancerDesired, found: Certificates, make: bool) -> Host:
-        """make: whether a secret that is missing may be made."""
+    def _converge(self, desired: LoadBalancerDesired, certificates: Certificates) -> list[str]:
+        host = self._host(desired, certificates, make=True)
+        config = render(self._falls.calmed(desired), host)
+        self._store.put(certificates)
+        changes = self._instance.converge(Wanted(config, sockets_of(desired, host), desired.drain))
+        self._store.clean(certificates)
+        return changes
+
+    def _user(self) -> tuple[str, str]:
+        """Account and group of the workers."""
         if self._account is None:
             self._account = account(self.system)
-        user, group = self._account
+        return self._account
+
+    def _host(self, desired: LoadBalancerDesired, found: Certificates, make: bool) -> Host:
+        """make: whether a secret that is missing may be made."""
+        user, group = self._user()
         cookies = any(pool.persistence == Persistence.COOKIE for pool in desired.pools)
         secret = self._secret(make) if cookies else ""
         ipv6, processors = IPV6_SOCKETS.exists(), tuple(sorted(os.sched_getaffinity(0)))

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cnsmo.services.loadbalancer.drivers import nfl_table as table
+from cnsmo.services.loadbalancer.drivers.leave import Leave, go_on
 from cnsmo.services.loadbalancer.drivers.nfl_flows import Flows
-from cnsmo.services.loadbalancer.drivers.nfl_pick import usable
+from cnsmo.services.loadbalancer.drivers.nfl_pick import Well, needed, usable, wellness
 from cnsmo.services.loadbalancer.drivers.nfl_wanted import Target, Wanted
 
 UNKNOWN = ""
@@ -31,7 +32,8 @@ class Loaded:
     """What is in the kernel. ``chains``: digests by name. ``servers``: those that may have flows.
     ``usable``: keys of those that new flows may go to. ``ports``: at which it listened at any time.
     ``ending``: flows that are to be ended yet. ``spare``: chains that no rule leads to any more,
-    and since when (seconds of the epoch).
+    and since when. ``leaving``: how far those are who leave, by key. Times are since the host was
+    started, see kit.boot.
     """
 
     chains: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -40,11 +42,22 @@ class Loaded:
     ports: tuple[int, ...] = ()
     ending: tuple[Flows, ...] = ()
     spare: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    leaving: Mapping[str, Leave] = dataclasses.field(default_factory=dict)
+
+    def stopped(self, key: str) -> bool:
+        """Whether one that leaves gets nothing new any more."""
+        return key in self.leaving and self.leaving[key].until is not None
+
+    def gone(self, now: float) -> frozenset[str]:
+        """Keys of those who left, and whose time is over."""
+        return frozenset(key for key, leave in self.leaving.items() if leave.over(now))
 
     def dump(self) -> str:
         """As it is written to the file."""
         servers, ending = ([vars(it) for it in each] for each in (self.servers, self.ending))
-        return json.dumps({**vars(self), "servers": servers, "ending": ending})
+        leaving = {key: vars(leave) for key, leave in self.leaving.items()}
+        changed = {"servers": servers, "ending": ending, "leaving": leaving}
+        return json.dumps({**vars(self), **changed})
 
 
 def parse(text: str | None) -> Loaded:
@@ -55,6 +68,7 @@ def parse(text: str | None) -> Loaded:
             raw[key] = tuple(Flows(**each) for each in raw.get(key, ()))
         for key in ("usable", "ports"):
             raw[key] = tuple(raw.get(key, ()))
+        raw["leaving"] = {key: Leave(**it) for key, it in raw.get("leaving", {}).items()}
         return Loaded(**raw)
     except (ValueError, TypeError, AttributeError):
         return Loaded()
@@ -73,13 +87,16 @@ class Change:
 def plan(
     wanted: Wanted, loaded: Loaded, health: Mapping[str, bool], now: float, whole: bool = False
 ) -> Change:
-    """The change that is due. health: by key, whether a server is well; now: seconds of the epoch.
+    """The change that is due. health: by key, whether a server is well; now: seconds since the
+    host was started.
 
     whole: load all anew, whatever is there; remembered clients are forgotten, and counters.
     """
     whole = whole or not loaded.chains
-    present = wanted.present(now)
-    chosen = usable(wanted, present, health, loaded.usable)
+    well = wellness(wanted, health, loaded.usable)
+    leaving = _leaving(wanted, loaded, well, now)
+    present = [it for it in wanted.targets if not it.leaving or not leaving[it.key].over(now)]
+    chosen = usable([it for it in present if not _stopped(it, leaving)], well)
     chains = table.everything(wanted, present, chosen)
     fresh = {
         name: chain
@@ -100,6 +117,7 @@ def plan(
         ports=tuple(sorted({*loaded.ports, *wanted.ports})),
         ending=_ending(wanted, loaded, present, chosen, health),
         spare=spare,
+        leaving=leaving,
     )
     before = dataclasses.replace(
         after,
@@ -108,6 +126,24 @@ def plan(
     )
     text = start + table.load(wanted.table, fresh) + table.unload(wanted.table, gone)
     return Change(text, before, after)
+
+
+def _leaving(wanted: Wanted, loaded: Loaded, well: Well, now: float) -> dict[str, Leave]:
+    """How far those are who leave. Nobody is stopped yet whom new flows may go to, whatever was
+    decided: it did not come into force."""
+    left = [it for it in wanted.targets if it.leaving]
+    so_far = {
+        key: dataclasses.replace(leave, until=None) if key in loaded.usable else leave
+        for key, leave in loaded.leaving.items()
+    }
+    return {
+        it.key: go_on(so_far.get(it.key), needed(it, wanted.targets, well), wanted.drain, now)
+        for it in left
+    }
+
+
+def _stopped(target: Target, leaving: Mapping[str, Leave]) -> bool:
+    return target.leaving and leaving[target.key].until is not None
 
 
 def _rests(loaded: Loaded, name: str, now: float) -> float | None:

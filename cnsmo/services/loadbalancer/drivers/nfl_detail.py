@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from cnsmo.services.loadbalancer.drivers import nfl_report
+from cnsmo.services.loadbalancer.drivers.nfl_change import Loaded
 from cnsmo.services.loadbalancer.drivers.nfl_flows import Flow
 from cnsmo.services.loadbalancer.drivers.nfl_health import Verdict
 from cnsmo.services.loadbalancer.drivers.nfl_render import place
@@ -28,13 +29,13 @@ class Figures:
         wanted: Wanted,
         verdicts: Mapping[str, Verdict],
         listed: nfl_report.Listed | None,
+        loaded: Loaded,
         alive: Collection[Flow],
-        clock: float,
         now: float,
     ) -> dict[str, Any]:
         """See LoadBalancerDriver; ``errors`` is None: what passes in the kernel is not looked at.
 
-        alive: flows that are there now; clock: monotonic seconds; now: seconds of the epoch.
+        alive: flows that are there now; now: seconds since the host was started.
         """
         listed = listed or NOTHING
         sessions = collections.Counter(flow.server for flow in alive)
@@ -42,12 +43,12 @@ class Figures:
         names = collections.Counter(it.name for it in wanted.targets)
         servers = {}
         for target in wanted.targets:
-            state, why = nfl_report.standing(wanted, target, verdicts, now)
+            state, why = nfl_report.standing(wanted, target, verdicts, loaded, now)
             servers[_called(target, names)] = {
                 "state": state, "why": why, "weight": target.weight, "backup": target.backup,
                 "address": place((target.address, target.port)),
                 "sessions": sessions[target.key], "total": totals[target.key],
-                "rate": self._rate(target.key, totals[target.key], clock), "errors": None,
+                "rate": self._rate(target.key, totals[target.key], now), "errors": None,
             }  # fmt: skip
         frontends = {
             place(bind): {
@@ -55,16 +56,16 @@ class Figures:
                     flow.port == bind[1] and bind[0] in ("", flow.address) for flow in alive
                 ),
                 "total": total,
-                "rate": self._rate(place(bind), total, clock),
+                "rate": self._rate(place(bind), total, now),
             }
             for bind, total in arrivals.items()
         }
         return {"servers": {pool: servers}, "frontends": frontends, "vip": False}
 
-    def _rate(self, what: str, total: int, clock: float) -> float:
-        before, then = self._last.get(what, (clock, total))
-        self._last[what] = (clock, total)
-        seconds, count = clock - before, total - then
+    def _rate(self, what: str, total: int, now: float) -> float:
+        before, then = self._last.get(what, (now, total))
+        self._last[what] = (now, total)
+        seconds, count = now - before, total - then
         return round(count / seconds, 1) if seconds > 0 and count > 0 else 0.0
 
 

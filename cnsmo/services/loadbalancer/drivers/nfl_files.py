@@ -180,7 +180,8 @@ class Files:
 def release() -> str:
     """Of which release this code is: a checker of another one has to be replaced."""
     here = Path(__file__).parent
-    texts = (path.read_bytes() for path in sorted(here.glob("nfl_*.py")))
+    mine = [here / "leave.py", *sorted(here.glob("nfl_*.py"))]
+    texts = (path.read_bytes() for path in mine)
     return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
 
 

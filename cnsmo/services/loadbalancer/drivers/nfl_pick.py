@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
+from cnsmo.services.loadbalancer.drivers.leave import Member, bare
 from cnsmo.services.loadbalancer.drivers.nfl_wanted import Target, Wanted
 
 MOST_TURNS = 4096
@@ -27,30 +28,41 @@ ADDRESS = {4: "ip saddr", 6: "ip6 saddr"}
 REFUSE = "refuse"
 
 
-def usable(
-    wanted: Wanted, targets: Iterable[Target], health: Mapping[str, bool], before: Container[str]
-) -> tuple[Target, ...]:
-    """The servers that new flows may go to; of each IP version the backups only without others.
+Well = Callable[[Target], bool]
 
-    Those who leave serve until somebody of those who shall is well: else all who are replaced at
-    once would be gone before the first check has passed.
 
-    health: by key, whether it is well. before: keys of those that are in use; one of whom nothing
-    is known yet stays so: a check that was declared just now takes nobody out.
+def wellness(wanted: Wanted, health: Mapping[str, bool], before: Container[str]) -> Well:
+    """Who is well. health: by key, as far as it is known. before: keys of those that are in use;
+    one of whom nothing is known yet stays so: a check that was declared just now takes nobody out.
     """
 
     def well(target: Target) -> bool:
         known = target.key in before
         return wanted.check.kind == "none" or health.get(target.key, known)
 
-    able = [it for it in targets if it.weight and not it.drain]
-    shall = [it for it in able if it.leaving is None]
+    return well
+
+
+def needed(target: Target, targets: Iterable[Target], well: Well) -> bool:
+    """Whether one that leaves could serve new flows, and none of its IP version who shall is well;
+    targets: all of the pool."""
+    shall = (it for it in targets if not it.leaving)
+    version = target.version
+    empty = bare(Member(it.weight, it.drain, it.version == version and well(it)) for it in shall)
+    return empty and bool(target.weight) and not target.drain
+
+
+def usable(targets: Iterable[Target], well: Well) -> tuple[Target, ...]:
+    """The servers that new flows may go to; of each IP version the backups only without others.
+
+    targets: those who shall serve, and of those who leave the ones that are held: they are last.
+    """
+    able = [it for it in targets if it.weight and not it.drain and well(it)]
     found: list[Target] = []
     for version in (4, 6):
-        mine = [it for it in able if it.version == version and well(it)]
-        here = [it for it in mine if it.leaving is None]
-        last = mine if shall else []
-        found += [it for it in here if not it.backup] or here or last
+        mine = [it for it in able if it.version == version]
+        here = [it for it in mine if not it.leaving]
+        found += [it for it in here if not it.backup] or here or mine
     return tuple(found)
 
 

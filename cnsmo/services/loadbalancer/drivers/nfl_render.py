@@ -9,7 +9,7 @@ import functools
 import hashlib
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from cnsmo.model.errors import DriverError
 from cnsmo.services.kit import nft_values as values
@@ -45,10 +45,15 @@ _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{0,260}")
 
 
 def render(
-    unit: str, label: str, desired: LoadBalancerDesired, earlier: Wanted | None, now: float
+    unit: str,
+    label: str,
+    desired: LoadBalancerDesired,
+    earlier: Wanted | None,
+    gone: Container[str],
+    boot_id: str,
 ) -> Wanted:
-    """What is wanted now. earlier: what was wanted until now, whose servers may have left; now:
-    seconds of the epoch.
+    """What is wanted now. earlier: what was wanted until now, whose servers may have left; gone:
+    keys of those whose time to leave is over; boot_id: see kit.boot.
 
     :raises DriverError: when the driver cannot do it, or a value cannot be rendered.
     """
@@ -56,7 +61,7 @@ def render(
         raise DriverError(f"the driver nftables cannot do {', '.join(lacking)}")
     pool = desired.pools[0]
     servers = _servers(pool)
-    left = _left(desired, servers, earlier, now)
+    left = _left(servers, earlier, gone, boot_id) if desired.drain else []
     binds = sorted({_bind(it) for it in desired.binds}, key=lambda it: (not it[0], it))
     for target in servers:
         if (at := (target.address, target.port)) in binds:
@@ -71,6 +76,8 @@ def render(
         sticky=pool.persistence is Persistence.SOURCE,
         check=_inspection(pool.check),
         targets=_numbered([*servers, *left]),
+        drain=_seconds("drain", desired.drain, 0.0),
+        boot_id=boot_id,
     )
 
 
@@ -125,17 +132,18 @@ def _target(server: Server) -> Target:
 
 
 def _left(
-    desired: LoadBalancerDesired, servers: Iterable[Target], earlier: Wanted | None, now: float
+    servers: Iterable[Target], earlier: Wanted | None, gone: Container[str], boot_id: str
 ) -> list[Target]:
-    """Servers that were wanted, and still have their time to leave."""
+    """Servers that were wanted, and still have their time to leave. Who was leaving when the host
+    went down has no flows any more."""
     here = {it.key for it in servers}
-    until = now + _seconds("drain", desired.drain, 0.0)
-    left = (it for it in (earlier.targets if earlier else ()) if it.key not in here)
-    found = (
-        dataclasses.replace(it, leaving=until if it.leaving is None else min(it.leaving, until))
-        for it in left
-    )
-    return [it for it in found if it.leaving is not None and it.leaving > now]
+    if earlier is None:
+        return []
+    over = gone if earlier.boot_id == boot_id else {it.key for it in earlier.targets}
+    left = (it for it in earlier.targets if it.key not in here)
+    return [
+        dataclasses.replace(it, leaving=True) for it in left if not (it.leaving and it.key in over)
+    ]
 
 
 def _numbered(targets: Iterable[Target]) -> tuple[Target, ...]:

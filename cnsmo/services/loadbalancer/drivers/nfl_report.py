@@ -87,7 +87,7 @@ def changes(old: Wanted | None, new: Wanted) -> list[str]:
         if was != now
     ]
     here = {it.key for it in new.targets}
-    gone = [it for it in old.targets if it.key not in here and it.leaving is None]
+    gone = [it for it in old.targets if it.key not in here and not it.leaving]
     lines = [_told(before.get(it.key), it) for it in new.targets]
     lines += [f"{_called(it)} leaves" for it in gone]
     return found + few([line for line in lines if line])
@@ -112,13 +112,13 @@ def arrivals(wanted: Wanted, listed: Listed) -> dict[tuple[str, int], int]:
 
 
 def standing(
-    wanted: Wanted, target: Target, verdicts: Mapping[str, Verdict], now: float
+    wanted: Wanted, target: Target, verdicts: Mapping[str, Verdict], loaded: Loaded, now: float
 ) -> tuple[str, str]:
-    """A server's state, and why."""
+    """A server's state, and why; now: seconds since the host was started."""
     verdict = verdicts.get(target.key)
-    if target.leaving is not None:
-        left = max(0.0, target.leaving - now)
-        return "leaving", f"its flows are ended in {left:.0f} s"
+    if target.leaving:
+        leave = loaded.leaving.get(target.key)
+        return "leaving", leave.told(now, "its flows are ended") if leave else ""
     if target.drain:
         return "drain", "by an operator's word"
     if wanted.check.kind == "none":
@@ -140,7 +140,7 @@ def falls(pool: Pool, verdicts: Mapping[str, Verdict]) -> dict[str, tuple[Place,
 
 def problems(wanted: Wanted, loaded: Loaded, verdicts: Mapping[str, Verdict]) -> list[str]:
     """What does not work: an IP version of whose servers none can be used."""
-    here = [it for it in wanted.targets if it.leaving is None]
+    here = [it for it in wanted.targets if not it.leaving]
     if not here:
         return ["the pool has no servers: new flows are refused"]
     found = []
@@ -155,8 +155,7 @@ def problems(wanted: Wanted, loaded: Loaded, verdicts: Mapping[str, Verdict]) ->
 def waiting(wanted: Wanted, targets: Sequence[Target], verdicts: Mapping[str, Verdict]) -> bool:
     """Whether a first check of one of these servers is still to come."""
     return wanted.check.kind != "none" and any(
-        it.leaving is None and it.weight and not it.drain and it.key not in verdicts
-        for it in targets
+        not it.leaving and it.weight and not it.drain and it.key not in verdicts for it in targets
     )
 
 
@@ -169,11 +168,11 @@ def few(lines: list[str]) -> list[str]:
 
 def _told(old: Target | None, new: Target) -> str:
     who = _called(new)
-    if new.leaving is not None:
-        return f"{who} leaves" if old is None or old.leaving is None else ""
+    if new.leaving:
+        return f"{who} leaves" if old is None or not old.leaving else ""
     if old is None:
         return f"{who} joins"
-    if old.leaving is not None:
+    if old.leaving:
         return f"{who} is back"
     found = []
     if old.weight != new.weight:

@@ -14,8 +14,8 @@ from typing import Any
 @dataclasses.dataclass(frozen=True)
 class Target:
     """A server as the table knows it. ``address``: in its one form. ``ident``: a number of its own,
-    by which the table remembers whose client somebody is. ``leaving``: None, or the second of the
-    epoch at which the flows that it still has are ended.
+    by which the table remembers whose client somebody is. ``leaving``: nobody wants it any more;
+    how far it is, is in what is loaded.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Target:
     weight: int = 1
     backup: bool = False
     drain: bool = False
-    leaving: float | None = None
+    leaving: bool = False
 
     @property
     def key(self) -> str:
@@ -63,7 +63,9 @@ class Inspection:
 class Wanted:
     """A whole table. ``table``: family and name. ``binds``: addresses ("": all) and ports.
     ``allow``: by IP version; None: everybody, also where nobody of that version may come.
-    ``algorithm``: roundrobin, random or source. ``sticky``: clients are remembered.
+    ``algorithm``: roundrobin, random or source. ``sticky``: clients are remembered. ``drain``:
+    seconds that servers have to leave. ``boot_id``: of the start of the host since when somebody
+    may be leaving.
     """
 
     table: str
@@ -75,15 +77,13 @@ class Wanted:
     sticky: bool
     check: Inspection
     targets: tuple[Target, ...]
+    drain: float = 0.0
+    boot_id: str = ""
 
     @property
     def ports(self) -> tuple[int, ...]:
         """At which it listens."""
         return tuple(sorted({port for _address, port in self.binds}))
-
-    def present(self, now: float) -> tuple[Target, ...]:
-        """The servers, without those whose time to leave is over; now: seconds of the epoch."""
-        return tuple(it for it in self.targets if it.leaving is None or it.leaving > now)
 
     def dump(self) -> str:
         """As it is written to the file."""

@@ -13,13 +13,14 @@ import sys
 import time
 
 from cnsmo.model.errors import ProgramError
+from cnsmo.services.kit import boot
 from cnsmo.services.loadbalancer.drivers.nfl_change import SPARE_SECONDS, Loaded
 from cnsmo.services.loadbalancer.drivers.nfl_files import Files
 from cnsmo.services.loadbalancer.drivers.nfl_health import Judge
 from cnsmo.services.loadbalancer.drivers.nfl_probe import Probe, Result
 from cnsmo.services.loadbalancer.drivers.nfl_rounds import Rounds
 from cnsmo.services.loadbalancer.drivers.nfl_settle import Run, settle
-from cnsmo.services.loadbalancer.drivers.nfl_wanted import Wanted
+from cnsmo.services.loadbalancer.drivers.nfl_wanted import Inspection, Target, Wanted
 
 LOOK_SECONDS = 1.0
 """How often it looks whether something else is wanted, though nobody woke it."""
@@ -38,6 +39,8 @@ class Watch:
         self._run = run
         self._wanted: Wanted | None = None
         self._version: tuple[int, int] | None = None
+        self._checked: dict[str, Target] | None = None
+        self._check: Inspection | None = None
         self._judge = Judge(files.health())
         self._rounds = Rounds()
         self._due = 0.0
@@ -75,16 +78,23 @@ class Watch:
         if wanted is None:
             return True
         self._version, self._wanted, self._due = version, wanted, 0.0
+        self._inspect(wanted, self._files.loaded())
+        return True
+
+    def _inspect(self, wanted: Wanted, loaded: Loaded) -> None:
+        """Check from now on those who are wanted, and of those who leave the ones that serve on."""
         checked = {
             it.key: it
             for it in wanted.targets
-            if it.leaving is None and wanted.check.kind != "none"
+            if wanted.check.kind != "none" and not (it.leaving and loaded.stopped(it.key))
         }
-        if self._judge.keep(checked, self._files.loaded().usable, time.time()):
+        if checked == self._checked and wanted.check == self._check:
+            return
+        self._checked, self._check = checked, wanted.check
+        if self._judge.keep(checked, loaded.usable, time.time()):
             self._tell()
         for probe in self._rounds.plan(wanted.check, checked, time.monotonic()):
             self._drop(probe)
-        return True
 
     def _begin(self, probe: Probe) -> None:
         result = probe.begin()
@@ -141,7 +151,7 @@ class Watch:
             if self._wanted is None or self._files.version() != self._version:
                 self._due = began + LOOK_SECONDS  # something else is wanted: it is read first
                 return
-            loaded, now = self._files.loaded(), time.time()
+            loaded, now = self._files.loaded(), boot.now()
             try:
                 loaded = settle(
                     self._wanted, loaded, self._judge.verdicts, now, self._run, self._remember
@@ -150,7 +160,8 @@ class Watch:
                 self._say(str(exc))
                 self._due = time.monotonic() + RETRY_SECONDS
                 return
-        ends = [it.leaving for it in self._wanted.targets if it.leaving is not None]
+        self._inspect(self._wanted, loaded)
+        ends = [due for it in loaded.leaving.values() if (due := it.due(now)) is not None]
         ends += [since + SPARE_SECONDS for since in loaded.spare.values()]
         self._due = began + min((it - now for it in ends if it > now), default=float("inf"))
 

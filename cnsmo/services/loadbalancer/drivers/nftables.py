@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import functools
 import json
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +37,7 @@ from oslo_log import log
 
 from cnsmo.model.errors import DriverError, DriverUnavailable, ProgramError
 from cnsmo.services.base import Observation, System
+from cnsmo.services.kit import boot
 from cnsmo.services.kit.forwarding import Forwarding
 from cnsmo.services.kit.private_files import ensure_directory, remove_tree
 from cnsmo.services.loadbalancer.desired import LoadBalancerDesired
@@ -136,8 +136,8 @@ class NftablesDriver(LoadBalancerDriver):
             with self._locked():
                 earlier, loaded = self._files.wanted(), self._files.loaded()
                 verdicts, listed = self._files.health(), self._list()
-            now = time.time()
-            wanted = render(self.unit, self.label, self._falls.calmed(desired), earlier, now)
+            now = boot.now()
+            wanted = self._render(self._falls.calmed(desired), earlier, loaded, now)
             self._falls.count(nfl_report.falls(desired.pools[0], verdicts))
             ways = find_ways(self.system, wanted)
             drift = nfl_report.changes(earlier, wanted) + nfl_report.drift(listed, loaded)
@@ -149,15 +149,9 @@ class NftablesDriver(LoadBalancerDriver):
             return Observation(
                 drift=tuple(drift),
                 problems=(*problems, *self._falls.told(desired)),
-                again=_again(wanted, waits, now),
+                again=_again(wanted, loaded, waits, now),
                 detail=self._figures.detail(
-                    name,
-                    wanted,
-                    verdicts,
-                    listed,
-                    self._sessions.alive(wanted),
-                    time.monotonic(),
-                    now,
+                    name, wanted, verdicts, listed, loaded, self._sessions.alive(wanted), now
                 ),
             )
 
@@ -176,9 +170,9 @@ class NftablesDriver(LoadBalancerDriver):
 
     def _converge(self, desired: LoadBalancerDesired) -> list[str]:
         """Make files, switches and table as desired; what was changed."""
-        earlier, now = self._files.wanted(), time.time()
-        wanted = render(self.unit, self.label, desired, earlier, now)
+        earlier, now = self._files.wanted(), boot.now()
         loaded, health = self._files.loaded(), well(self._files.health())
+        wanted = self._render(desired, earlier, loaded, now)
         change = self._accepted(wanted, loaded, health, now)
         ways = find_ways(self.system, wanted) if wanted.targets else Ways()
         told = self._forwarding.apply(ways.interfaces, ways.versions)
@@ -197,6 +191,12 @@ class NftablesDriver(LoadBalancerDriver):
             load(again, loaded, self._run, self._files.put_loaded)
             told.append(f"the table is loaded again: {'; '.join(drift)}")
         return told
+
+    def _render(
+        self, desired: LoadBalancerDesired, earlier: Wanted | None, loaded: Loaded, now: float
+    ) -> Wanted:
+        gone = loaded.gone(now)
+        return render(self.unit, self.label, desired, earlier, gone, boot.boot_id())
 
     def _accepted(
         self, wanted: Wanted, loaded: Loaded, health: dict[str, bool], now: float
@@ -260,10 +260,10 @@ def probe() -> str:
     return plan(wanted, Loaded(), {}, 0.0).text
 
 
-def _again(wanted: Wanted, waiting: bool, now: float) -> float | None:
+def _again(wanted: Wanted, loaded: Loaded, waiting: bool, now: float) -> float | None:
     """When there is something new to see: a first check, the end of a drain, a server that fell."""
-    ends = [it.leaving - now for it in wanted.targets if it.leaving is not None]
-    due = [max(left, 0.0) + SOON_SECONDS for left in ends]
+    leaves = (loaded.leaving.get(it.key) for it in wanted.targets if it.leaving)
+    due = [max((it.due(now) or now) - now, 0.0) + SOON_SECONDS for it in leaves if it]
     if wanted.check.kind != "none":
         due.append(SOON_SECONDS if waiting else LOOK_SECONDS)
     return min(due, default=None)

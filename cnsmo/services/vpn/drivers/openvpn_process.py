@@ -30,8 +30,6 @@ SETTLE_SECONDS = 1.0
 """How long a client is given to connect, so that what is observed next is not a false alarm."""
 SWITCH_SECONDS = 0.2
 """How long a daemon may take to end before it is ended by force, when the next one is waiting."""
-LOG_BYTES = 1 << 20
-"""The log is emptied when it is larger: strangers can make it grow."""
 BEGINNING = ("", "CONNECTING")
 """States in which it may still find something wrong with its files."""
 
@@ -86,7 +84,7 @@ class OpenvpnProcess:
         running = self.running
         if running and not self.drift(wanted):
             self._guard_socket()
-            self._trim_log()
+            self._daemon.trim_log()
             return []
         self._replace(wanted, running)
         return ["openvpn: started anew" if running else "openvpn: started"]
@@ -182,12 +180,6 @@ class OpenvpnProcess:
         with contextlib.suppress(FileNotFoundError):
             if stat.S_IMODE(os.lstat(path).st_mode) != 0o600:
                 path.chmod(0o600)
-
-    def _trim_log(self) -> None:
-        """It writes to the end of the file, wherever that is (log-append)."""
-        with contextlib.suppress(FileNotFoundError):
-            if self._daemon.log.stat().st_size > LOG_BYTES:
-                os.truncate(self._daemon.log, 0)
 
     def _staged(self, name: str) -> Path:
         return self._state_dir / f"{name}.next"

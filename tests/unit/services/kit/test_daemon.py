@@ -11,7 +11,7 @@ import pytest
 
 from cnsmo.agent.system import LocalSystem
 from cnsmo.model.errors import DriverError
-from cnsmo.services.kit.daemon import Daemon
+from cnsmo.services.kit.daemon import LOG_BYTES, Daemon
 
 NIGHT = f"301.{os.getpid()}"
 """Seconds; a test that goes on beside this one sleeps for another time."""
@@ -51,6 +51,32 @@ def test_a_pid_file_that_means_nothing_is_nothing(daemon: Daemon, text: str) -> 
     assert daemon.pid is None
     daemon.stop()
     assert not (daemon.log.parent / "sleep.pid").exists()
+
+
+def test_one_that_was_found_by_other_means_is_taken_for_it(daemon: Daemon) -> None:
+    pid = daemon.start()
+    (daemon.log.parent / "sleep.pid").unlink()
+    assert (daemon.known, daemon.pid) == (None, None)
+    daemon.adopt(pid)
+    assert (daemon.known, daemon.pid) == (pid, pid)
+
+
+def test_a_log_is_emptied_once_it_is_too_large(daemon: Daemon) -> None:
+    daemon.trim_log()  # there is none yet
+    daemon.start()
+    with daemon.log.open("r+b") as file:
+        file.write(b"x" * LOG_BYTES)
+        file.flush()
+        daemon.trim_log()
+        assert daemon.log.stat().st_size == LOG_BYTES
+        file.write(b"x" * (1 << 16))
+        file.flush()
+        daemon.trim_log()
+        assert daemon.log.stat().st_size == 0
+        file.write(b"more")
+        file.flush()
+        daemon.trim_log()
+    assert daemon.log.read_bytes().endswith(b"more")
 
 
 def test_it_is_ended_when_nobody_could_find_it_again(

@@ -15,7 +15,7 @@ from cnsmo.services.loadbalancer.desired import (
 from cnsmo.services.loadbalancer.drivers.nfl_render import render
 from cnsmo.services.loadbalancer.drivers.nfl_wanted import Target, Wanted
 
-NOW = 1000.0
+NOW, BOOT = 1000.0, "this one"
 
 
 def server(number: int, **more: Any) -> Server:
@@ -35,7 +35,7 @@ def balancer(*servers: Server, **changed: Any) -> LoadBalancerDesired:
 
 def wanted(*servers: Server, earlier: Wanted | None = None, **changed: Any) -> Wanted:
     """What is wanted of the table of such a balancer."""
-    return render("www", "shop/edge/www", balancer(*servers, **changed), earlier, NOW)
+    return render("www", "shop/edge/www", balancer(*servers, **changed), earlier, (), BOOT)
 
 
 def target(number: int, **more: Any) -> Target:

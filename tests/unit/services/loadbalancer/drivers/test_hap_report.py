@@ -3,11 +3,11 @@
 
 import dataclasses
 import datetime
-import time
 from typing import Any
 
 import pytest
 
+from cnsmo.services.kit import boot
 from cnsmo.services.loadbalancer.desired import Bind, Pool, Server
 from cnsmo.services.loadbalancer.drivers.hap_leaving import Leaver
 from cnsmo.services.loadbalancer.drivers.hap_pem import Validity
@@ -20,6 +20,7 @@ from cnsmo.services.loadbalancer.drivers.hap_report import (
     unsettled,
 )
 from cnsmo.services.loadbalancer.drivers.hap_stat import Row
+from cnsmo.services.loadbalancer.drivers.leave import Leave
 from tests.unit.services.loadbalancer.drivers.hap_words import HOST, PLAIN
 
 WEB1, WEB2 = Server("web1", "10.66.0.1", 80), Server("web2", "10.66.0.2", 80)
@@ -65,8 +66,9 @@ def test_who_gets_nothing_is_drained_unless_he_is_down() -> None:
 
 def test_figures_and_who_leaves() -> None:
     server = CONFIG.servers["www", NAME2].model_copy(update={"name": "web2_10.66.0.9_80"})
-    leaver = Leaver(server=server, until=time.monotonic() + 20)
-    alone = Leaver(server=server.model_copy(update={"name": "web9_1", "host": "web9"}), until=0)
+    leaver = Leaver(server=server, leave=Leave(0, boot.now() + 20))
+    other = server.model_copy(update={"name": "web9_1", "host": "web9"})
+    alone = Leaver(server=other, leave=Leave(0, 0))
     rows = (
         row(NAME1, "UP", scur=1, stot=10, rate=2, econ=3, eresp=4, weight=5),
         row(NAME2, "UP"),
@@ -79,8 +81,8 @@ def test_figures_and_who_leaves() -> None:
     }  # fmt: skip
     assert found["web2_10.66.0.9_80"]["state"] == "leaving"
     assert found["web2_10.66.0.9_80"]["sessions"] == 3
-    assert found["web2_10.66.0.9_80"]["why"] in ("20 s are left for its connections",
-                                                 "19 s are left for its connections")  # fmt: skip
+    assert found["web2_10.66.0.9_80"]["why"] in ("its connections are ended in 20 s",
+                                                 "its connections are ended in 19 s")  # fmt: skip
     assert found["web9"]["sessions"] == 3
 
 

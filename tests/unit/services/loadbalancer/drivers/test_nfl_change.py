@@ -117,6 +117,42 @@ def test_a_torn_file_means_that_nothing_is_loaded(text):
     assert parse(text) == Loaded()
 
 
+# --- who leaves ---------------------------------------------------------------------------
+
+ONE, TWO = "10.66.0.1 80", "10.66.0.2 80"
+
+
+def test_who_is_held_is_stopped_once_another_is_well_and_then_has_the_drain():
+    what = wanted(server(2), earlier=wanted(server(1)), drain=30.0)
+    first = plan(what, loaded(wanted(server(1))), {ONE: True}, NOW).after
+    assert (first.usable, first.stopped(ONE)) == ((ONE,), False)
+    handed_over = plan(what, first, {ONE: True, TWO: True}, NOW + 20).after
+    assert (handed_over.usable, handed_over.stopped(ONE)) == ((TWO,), True)
+    assert handed_over.leaving[ONE].until == NOW + 50
+    fallen = plan(what, handed_over, {ONE: True, TWO: False}, NOW + 25).after
+    assert fallen.usable == ()
+    over = plan(what, fallen, {TWO: True}, NOW + 50).after
+    assert over.gone(NOW + 50) == {ONE}
+    assert [it.key for it in over.ending] == [ONE]
+
+
+def test_who_is_held_and_falls_serves_no_more_until_he_is_well():
+    before = loaded(wanted(server(1), server(2)))
+    what = wanted(server(3), earlier=wanted(server(1), server(2)))
+    first = plan(what, before, {ONE: True, TWO: True}, NOW).after
+    fallen = plan(what, first, {ONE: False, TWO: True}, NOW).after
+    assert (first.usable, fallen.usable) == ((ONE, TWO), (TWO,))
+    assert fallen.ending == (Flows(4, "tcp", "10.66.0.1", 80, opening=True),)
+    assert plan(what, fallen, {ONE: True, TWO: True}, NOW).after.usable == (ONE, TWO)
+
+
+def test_what_did_not_come_into_force_is_decided_anew():
+    before = loaded(wanted(server(1), server(2)))
+    what = wanted(server(2), earlier=wanted(server(1), server(2)), drain=30.0)
+    interrupted = plan(what, before, WELL, NOW).before
+    assert plan(what, interrupted, WELL, NOW + 100).after.leaving[ONE].until == NOW + 130
+
+
 # --- flows --------------------------------------------------------------------------------
 
 

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnsmo.services.loadbalancer.desired import Algorithm, Check, Checking, Persistence
-from cnsmo.services.loadbalancer.drivers.nfl_pick import RING, pick, ring, turns, usable
+from cnsmo.services.loadbalancer.drivers.nfl_pick import (
+    RING,
+    needed,
+    pick,
+    ring,
+    turns,
+    usable,
+    wellness,
+)
 from tests.unit.services.loadbalancer.drivers.nfl_scenes import server, target, wanted
 
 weights = st.lists(st.integers(1, 256), min_size=1, max_size=12)
@@ -122,40 +130,58 @@ def test_nobody_leads_to_a_refusal():
 # --- who may ------------------------------------------------------------------------------
 
 
+def may(what, targets, health, before=()):
+    return usable(targets, wellness(what, health, before))
+
+
 @pytest.mark.parametrize(
     ("changed", "used"),
     [
         ({}, True),
         ({"weight": 0}, False),
         ({"drain": True}, False),
-        ({"leaving": 1e9}, False),
         ({"backup": True}, True),
     ],
 )
 def test_who_may_get_new_flows(changed, used):
     it = target(1, **changed)
-    assert usable(wanted(), [it], {it.key: True}, ()) == ((it,) if used else ())
-    assert usable(wanted(), [it], {it.key: False}, (it.key,)) == ()
+    assert may(wanted(), [it], {it.key: True}) == ((it,) if used else ())
+    assert may(wanted(), [it], {it.key: False}, (it.key,)) == ()
 
 
 def test_of_whom_nothing_is_known_stays_as_he_was():
     it = target(1)
-    assert usable(wanted(), [it], {}, ()) == ()
-    assert usable(wanted(), [it], {}, (it.key,)) == (it,)
+    assert may(wanted(), [it], {}) == ()
+    assert may(wanted(), [it], {}, (it.key,)) == (it,)
     unchecked = wanted(check=Check(Checking.NONE))
-    assert usable(unchecked, [it], {}, ()) == (it,)
-    assert usable(unchecked, [it], {it.key: False}, ()) == (it,)
+    assert may(unchecked, [it], {}) == (it,)
+    assert may(unchecked, [it], {it.key: False}) == (it,)
 
 
-def test_who_leaves_serves_until_another_is_well():
-    leaver, newcomer = target(1, leaving=1e9), target(2)
-    before = (leaver.key,)
-    assert usable(wanted(), [newcomer, leaver], {}, before) == (leaver,)
-    assert usable(wanted(), [newcomer, leaver], {newcomer.key: True}, before) == (newcomer,)
-    assert usable(wanted(), [newcomer, leaver], {leaver.key: False}, before) == ()
-    drained = target(2, drain=True)
-    assert usable(wanted(), [drained, leaver], {}, before) == ()
-    assert usable(wanted(), [leaver], {}, before) == ()
+def test_who_leaves_is_needed_until_another_is_well():
+    leaver, newcomer = target(1, leaving=True), target(2)
+
+    def is_needed(*targets, **health):
+        well = wellness(wanted(), {f"10.66.0.{it[1:]} 80": health[it] for it in health}, ())
+        return needed(targets[0], targets, well)
+
+    assert is_needed(leaver, newcomer)
+    assert not is_needed(leaver, newcomer, n2=True)
+    assert is_needed(leaver, newcomer, n1=False)
+    assert is_needed(leaver, newcomer, target(3, weight=0), n3=True)
+    assert not is_needed(leaver, target(2, drain=True))
+    assert not is_needed(leaver)
+    assert not is_needed(target(1, leaving=True, drain=True), newcomer)
+    assert not is_needed(target(1, leaving=True, weight=0), newcomer)
+    six = wanted(server(9, address="fd66::9")).targets[0]
+    assert is_needed(leaver, six)
+
+
+def test_who_is_held_serves_as_long_as_he_is_well():
+    leavers = [target(1, leaving=True), target(2, leaving=True)]
+    before = [it.key for it in leavers]
+    assert may(wanted(), leavers, {}, before) == tuple(leavers)
+    assert may(wanted(), leavers, {before[0]: False}, before) == (leavers[1],)
 
 
 def test_backups_serve_where_no_other_of_their_ip_version_can():
@@ -163,5 +189,5 @@ def test_backups_serve_where_no_other_of_their_ip_version_can():
     six = wanted(server(9, address="fd66::9", backup=True)).targets[0]
     every = [four, backup, six]
     well = {it.key: True for it in every}
-    assert usable(wanted(), every, well, ()) == (four, six)
-    assert usable(wanted(), every, {**well, four.key: False}, ()) == (backup, six)
+    assert may(wanted(), every, well) == (four, six)
+    assert may(wanted(), every, {**well, four.key: False}) == (backup, six)

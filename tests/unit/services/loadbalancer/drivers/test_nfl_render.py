@@ -26,7 +26,7 @@ from cnsmo.services.loadbalancer.drivers.nfl_probe import request
 from cnsmo.services.loadbalancer.drivers.nfl_render import beyond, place, render
 from cnsmo.services.loadbalancer.drivers.nfl_table import bind_rule, everything
 from cnsmo.services.loadbalancer.drivers.nfl_wanted import Wanted, parse
-from tests.unit.services.loadbalancer.drivers.nfl_scenes import NOW, balancer, server, wanted
+from tests.unit.services.loadbalancer.drivers.nfl_scenes import BOOT, NOW, balancer, server, wanted
 
 WELL = {f"10.66.0.{number} 80": True for number in range(10)}
 
@@ -36,7 +36,7 @@ def text_of(what: Wanted) -> str:
 
 
 def chain(what: Wanted, name: str) -> list[str]:
-    present = what.present(NOW)
+    present = what.targets
     rules = everything(what, present, present)[name].rules
     return [rule.rpartition(" comment ")[0] for rule in rules]
 
@@ -120,18 +120,28 @@ def test_a_torn_file_is_nothing(text):
 # --- who left -----------------------------------------------------------------------------
 
 
-def test_who_left_has_the_drain_and_no_later_change_prolongs_it():
+def after(earlier, *servers, gone=(), boot_id=BOOT):
+    what = render("www", "a/b/c", balancer(*servers), earlier, gone, boot_id)
+    return {it.name: it.leaving for it in what.targets}
+
+
+def test_who_left_is_known_until_his_time_is_over():
     both = wanted(server(1), server(2))
-    one = wanted(server(1), earlier=both, drain=30.0)
-    assert {it.name: it.leaving for it in one.targets} == {"web-1": None, "web-2": NOW + 30}
-    later = render("www", "a/b/c", balancer(server(1), drain=60.0), one, NOW + 10)
-    assert later.targets[1].leaving == NOW + 30
-    sooner = render("www", "a/b/c", balancer(server(1), drain=5.0), one, NOW + 10)
-    assert sooner.targets[1].leaving == NOW + 15
-    assert len(render("www", "a/b/c", balancer(server(1)), one, NOW + 30).targets) == 1
-    back = render("www", "a/b/c", balancer(server(1), server(2)), one, NOW + 10)
-    assert [it.leaving for it in back.targets] == [None, None]
+    one = wanted(server(1), earlier=both)
+    key = "10.66.0.2 80"
+    assert after(both, server(1)) == {"web-1": False, "web-2": True}
+    assert after(one, server(1)) == {"web-1": False, "web-2": True}
+    assert after(one, server(1), gone={key}) == {"web-1": False}
+    assert after(one, server(1), server(2), gone={key}) == {"web-1": False, "web-2": False}
+    assert after(both, server(1), gone={key}) == {"web-1": False, "web-2": True}
     assert len(wanted(server(1), earlier=both, drain=0.0).targets) == 1
+
+
+def test_after_the_host_went_down_nobody_is_leaving_any_more():
+    both = wanted(server(1), server(2))
+    one = wanted(server(1), earlier=both)
+    assert after(one, server(1), boot_id="another") == {"web-1": False}
+    assert after(both, server(1), boot_id="another") == {"web-1": False, "web-2": True}
 
 
 # --- what is refused ----------------------------------------------------------------------
@@ -178,7 +188,7 @@ def test_what_it_cannot_do_is_named(changed, word):
 )
 def test_what_makes_no_sense_is_refused(desired):
     with pytest.raises(DriverError):
-        render("www", "a/b/c", desired, None, NOW)
+        render("www", "a/b/c", desired, None, (), BOOT)
 
 
 # --- hostile values -----------------------------------------------------------------------
@@ -234,13 +244,15 @@ def test_a_hostile_value_is_refused_or_harmless(field, value, sticky):
     try:
         if field in ("unit", "label"):
             names = {"unit": "www", "label": "a/b/c", field: value}
-            what = render(**names, desired=balancer(server(1)), earlier=earlier, now=NOW)
+            what = render(
+                **names, desired=balancer(server(1)), earlier=earlier, gone=(), boot_id=BOOT
+            )
         else:
             desired = FIELDS[field](value)
             if sticky and field != "persistence":
                 pool = dataclasses.replace(desired.pools[0], persistence=Persistence.SOURCE)
                 desired = dataclasses.replace(desired, pools=(pool,))
-            what = render("www", "a/b/c", desired, earlier, NOW)
+            what = render("www", "a/b/c", desired, earlier, (), BOOT)
     except DriverError:
         return
     usual = wanted(server(1), persistence=Persistence.SOURCE if what.sticky else Persistence.NONE)

@@ -5,6 +5,7 @@ import json
 
 from cnsmo.services.loadbalancer.desired import Bind, Check, Checking
 from cnsmo.services.loadbalancer.drivers import nfl_flows, nfl_report
+from cnsmo.services.loadbalancer.drivers.leave import Leave
 from cnsmo.services.loadbalancer.drivers.nfl_change import Loaded, plan
 from cnsmo.services.loadbalancer.drivers.nfl_detail import Figures
 from cnsmo.services.loadbalancer.drivers.nfl_health import Verdict
@@ -20,7 +21,7 @@ def listed(what, count=0):
     """As nft(8) lists the table when it was loaded."""
     entries = [{"metainfo": {}}, {"table": {"name": "cnsmo-lb-www"}}]
     entries += [{"map": {"name": f"clients-{version}"}} for version in (4, 6)]
-    present = what.present(NOW)
+    present = what.targets
     for name, chain in everything(what, present, present).items():
         body = {"name": name, "handle": 1}
         if chain.hook:
@@ -104,7 +105,8 @@ def test_states_and_their_reasons():
         "10.66.0.1 80": Verdict(True, "HTTP 200", NOW, True),
         "10.66.0.2 80": Verdict(False, "connection refused", NOW, True),
     }
-    told = {it.name: nfl_report.standing(what, it, verdicts, NOW + 2) for it in what.targets}
+    there = Loaded(leaving={"10.66.0.5 80": Leave(NOW, NOW + 9)})
+    told = {it.name: nfl_report.standing(what, it, verdicts, there, NOW + 2) for it in what.targets}
     assert told == {
         "web-1": ("up", "HTTP 200"),
         "web-2": ("down", "connection refused"),
@@ -113,7 +115,7 @@ def test_states_and_their_reasons():
         "web-5": ("leaving", "its flows are ended in 7 s"),
     }
     none = wanted(server(1), check=Check(Checking.NONE))
-    assert nfl_report.standing(none, none.targets[0], {}, NOW)[0] == "unchecked"
+    assert nfl_report.standing(none, none.targets[0], {}, Loaded(), NOW)[0] == "unchecked"
 
 
 def test_problems_are_those_of_each_ip_version():
@@ -142,7 +144,7 @@ def test_figures_and_rates():
         "src=10.66.0.1 dst=10.0.0.7 sport=80 dport=5",
     ]
     seen = nfl_report.read(listed(what, 10))
-    first = figures.detail("web", what, UP, seen, nfl_flows.read(lines), 50.0, NOW)
+    first = figures.detail("web", what, UP, seen, Loaded(), nfl_flows.read(lines), 50.0)
     assert first["servers"]["web"]["web-1"] == {
         "state": "up", "why": "connected", "weight": 1, "backup": False,
         "address": "10.66.0.1:80", "sessions": 2, "total": 10, "rate": 0.0, "errors": None,
@@ -152,11 +154,16 @@ def test_figures_and_rates():
         "*:81": {"sessions": 1, "total": 10, "rate": 0.0},
     }
     seen = nfl_report.read(listed(what, 40))
-    again = figures.detail("web", what, UP, seen, [], 52.0, NOW)
+    again = figures.detail("web", what, UP, seen, Loaded(), [], 52.0)
     assert again["servers"]["web"]["web-1"]["rate"] == 15.0
     anew = nfl_report.read(listed(what, 0))  # counted anew
-    assert figures.detail("web", what, UP, anew, [], 53.0, NOW)["frontends"]["*:81"]["rate"] == 0.0
-    assert figures.detail("web", what, UP, None, [], 53.0, NOW)["frontends"]["*:81"]["total"] == 0
+    assert (
+        figures.detail("web", what, UP, anew, Loaded(), [], 53.0)["frontends"]["*:81"]["rate"]
+        == 0.0
+    )
+    assert (
+        figures.detail("web", what, UP, None, Loaded(), [], 53.0)["frontends"]["*:81"]["total"] == 0
+    )
 
 
 def test_the_comment_of_a_rule_is_of_its_text_alone():
