@@ -18,7 +18,7 @@ main() {
     local arguments=("$@") profiles=(test lab) how=(run)
     if [[ ${1:-} == --all ]]; then
         "$0"
-        arguments=(-e bench-smoke,machines)
+        arguments=(-e "bench-smoke,machines")
     elif (( $# == 0 )); then
         how=(run-parallel --parallel 2 --parallel-no-spinner)
     fi
