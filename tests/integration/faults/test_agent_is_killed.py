@@ -78,7 +78,7 @@ def test_an_agent_whose_host_was_removed_meanwhile_takes_everything_down_and_end
         assert "was removed from its deployment" in agent.said
         assert "Traceback" not in agent.said
         left = {path.name for path in agent.state_dir.rglob("*") if path.is_file()}
-        assert left <= {"agents.lock", "all.lock", "removed"}
+        assert left <= {"agents.lock", "all.lock", "removed", "notice-all.json"}
     assert list(fleet.agents()) == ["web2"]
 
 

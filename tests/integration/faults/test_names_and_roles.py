@@ -88,7 +88,7 @@ def test_a_process_that_was_away_when_its_host_was_removed_cleans_up_after_itsel
     away.start()
     assert away.ends() == Removed.exit_code
     left = {path.name for path in away.state_dir.rglob("*") if path.is_file()}
-    assert left == {"agents.lock", "vpn.lock", "phonebook.lock", "removed"}
+    assert left == {"agents.lock", "vpn.lock", "phonebook.lock", "removed", "notice-vpn.json"}
 
 
 def two(fleet: Fleet) -> list[tuple[str, str]]:
