@@ -18,8 +18,8 @@ LEFT_OUT = "left_out"
 def sound(observation: dict[str, Any] | None) -> dict[str, Any] | None:
     """An observation (detail by unit) that everybody can read and every database can keep.
 
-    Instead of details that are no JSON text in UTF-8 (RFC 8259, 6 and 8.1), as NaN or half of a
-    surrogate pair, or too deep there is ``{"left_out": ...}``; what is sound is given back as it is.
+    Instead of details that are too deep, or no JSON text in UTF-8 (RFC 8259, 6 and 8.1: no NaN, no
+    half of a surrogate pair), there is ``{"left_out": ...}``; what is sound is given back as it is.
     """
     if observation is None or _is_sound(observation):
         return observation

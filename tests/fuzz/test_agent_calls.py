@@ -15,7 +15,7 @@ from cnsmo.model.errors import CnsmoError, Denied
 from cnsmo.model.resource import Changes
 from cnsmo.state.replica import Replica
 from tests.fuzz.wild import deep, fuzzed, json_value, mutations, text
-from tests.unit.conftest import Caller, Operator, contents
+from tests.unit.conftest import Operator, contents
 
 DOCUMENT = "deployment: shop\nvpn: {backbone: {cidr: 10.66.0.0/16, driver: noop}}\n"
 KEY = "A" * 42 + "A="
@@ -136,9 +136,7 @@ def test_no_wrong_call_of_a_host_does_harm(scene: Scene, call: tuple[str, Any]) 
     method=st.sampled_from(sorted(CALLS)),
     arguments=st.dictionaries(text | st.sampled_from(["self", "ctxt"]), json_value, min_size=1),
 )
-def test_no_arguments_at_all_do_harm(
-    scene: Scene, method: str, arguments: dict[str, Any]
-) -> None:
+def test_no_arguments_at_all_do_harm(scene: Scene, method: str, arguments: dict[str, Any]) -> None:
     scene.sends(method, arguments, scene.liar.context)
 
 

@@ -103,9 +103,7 @@ def test_no_wrong_header_is_believed(scene: Scene, header: Any) -> None:
 
 @fuzzed
 @given(content=mutations(RIGHT) | json_value)
-def test_what_has_the_right_checksum_comes_back_as_it_was_read(
-    scene: Scene, content: Any
-) -> None:
+def test_what_has_the_right_checksum_comes_back_as_it_was_read(scene: Scene, content: Any) -> None:
     """As another release might have written it: what it says is not for the replica to judge."""
     replica = scene.loaded(recorded(json.dumps(content)))
     before = replica.revision, list(replica.view())

@@ -2,7 +2,7 @@
 """What nobody meant: values of all kinds, and right ones with something wrong put in."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 
 from hypothesis import settings
@@ -54,15 +54,18 @@ def mutations(draw: st.DrawFn, right: Any) -> Any:
     for _ in range(draw(st.integers(1, 3))):
         places = list(_places(value))
         inside, key = draw(st.sampled_from(places)) if places else (value, None)
-        match draw(st.sampled_from(["replace", "remove", "add", "again"])):
+        match draw(st.sampled_from(["replace", "other", "remove", "add", "again"])):
             case "replace" if key is not None:
                 inside[key] = draw(json_value)
+            case "other" if key is not None:
+                elsewhere, other = draw(st.sampled_from(list(_places(right))))
+                inside[key] = copy.deepcopy(elsewhere[other])
             case "remove" if key is not None:
                 del inside[key]
             case "add" if isinstance(inside, dict):
                 inside[draw(text)] = draw(json_value)
             case "again" if isinstance(inside, list):
-                inside += inside * draw(st.integers(1, 20))
+                inside += inside * draw(st.sampled_from([1, 2, 20]))
             case _:
                 pass
     return value
@@ -84,8 +87,14 @@ def _bytes(value: str) -> bytes:
     return value.encode("utf-8", "surrogatepass")
 
 
-def _places(value: Any) -> Iterator[Place]:
-    keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    for key in keys:
+def _places(value: Any, levels: int = 8) -> Iterator[Place]:
+    """Not those far down in what was put in: they are too many, and nothing looks at them."""
+    for key in _keys(value) if levels else ():
         yield value, key
-        yield from _places(value[key])
+        yield from _places(value[key], levels - 1)
+
+
+def _keys(value: Any) -> Collection[Any]:
+    if isinstance(value, dict):
+        return list(value)
+    return range(len(value)) if isinstance(value, list) else ()

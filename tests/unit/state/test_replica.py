@@ -14,6 +14,7 @@ from cnsmo.state import replica as module
 from cnsmo.state.replica import Replica
 from tests.unit.state.replicas import changes, row, saved_thrice
 
+
 def names(replica: Replica) -> list[str]:
     return [found.name for found in replica.view().rows("thing")]
 
