@@ -9,5 +9,5 @@ __all__ = ["core", "operator", "told"]
 
 # "tox -e fuzz" takes it; other environments keep to the few of tests/conftest.py.
 settings.register_profile(
-    "fuzz", settings.get_profile("cnsmo"), max_examples=1200, derandomize=False, print_blob=True
+    "fuzz", settings.get_profile("cnsmo"), max_examples=1800, derandomize=False, print_blob=True
 )
