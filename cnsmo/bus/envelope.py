@@ -29,7 +29,7 @@ def answers(method: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
     """
 
     @functools.wraps(method)
-    def wrapped(self: Any, ctxt: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    def wrapped(self: Any, ctxt: dict[str, Any], /, **kwargs: Any) -> dict[str, Any]:
         try:
             return {"value": _plain(method(self, ctxt, **kwargs))}
         except CnsmoError as exc:

@@ -7,7 +7,7 @@ Every method of AgentEndpoints takes who calls from the proven secret in the con
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, TypeGuard
 
 import oslo_messaging
 
@@ -64,7 +64,8 @@ class AgentEndpoints:
     @answers
     def withdraw(self, ctxt: Context, service: str, instance: str) -> None:
         """See Membership.withdraw."""
-        self._membership.withdraw(self._who(ctxt), service, instance)
+        who, named = self._who(ctxt), msg.Instance(service=service, instance=instance)
+        self._membership.withdraw(who, named.service, named.instance)
 
     @answers
     def report(self, ctxt: Context, report: dict[str, Any]) -> None:
@@ -83,7 +84,7 @@ class AgentEndpoints:
 
     def _who(self, ctxt: Context) -> Identity:
         ident, secret = ctxt.get("agent_id"), ctxt.get("agent_secret")
-        if not isinstance(ident, str) or not isinstance(secret, str):
+        if not _is_word(ident) or not _is_word(secret):
             raise Denied()
         return self._core.identities.authenticate(ident, secret)
 
@@ -255,6 +256,11 @@ class OperatorEndpoints:
     def bus_audit(self, ctxt: Context, fix: bool) -> list[msg.BusFinding]:
         """Where the broker differs from what it should be."""
         return self._core.bouncer.audit(fix)
+
+
+def _is_word(value: object) -> TypeGuard[str]:
+    """Whether it can be looked up: databases do not take NUL, nor half a character."""
+    return isinstance(value, str) and value.isascii() and value.isprintable()
 
 
 def _act(ctxt: Context, action: str) -> Act:

@@ -16,7 +16,7 @@ from cnsmo.model.audit import Act, Role
 from cnsmo.model.errors import InvalidRequest, NotAdmitted, NotFound, Removed
 from cnsmo.model.host import HostFacts
 from cnsmo.model.lifecycle import WORKING, State, may_follow
-from cnsmo.model.observation import bounded
+from cnsmo.model.observation import bounded, sound
 from cnsmo.model.reading import read
 from cnsmo.model.resource import (
     AGENT,
@@ -183,10 +183,10 @@ class Membership:
         registry.service(report.service)
         if report.state in (State.JOINING, State.DOWN, State.LEFT):
             raise InvalidRequest(f"an agent does not report itself {report.state}")
-        observation = bounded(report.observation)
+        observation = bounded(sound(report.observation))
         if observation is not report.observation:
             LOG.warning(
-                "deployment=%s host=%s service=%s: a part of the observation is too large to keep",
+                "deployment=%s host=%s service=%s: a part of the observation cannot be kept",
                 who.deployment, who.host, report.service,
             )  # fmt: skip
 

@@ -70,11 +70,16 @@ class JoinAnswer(Message):
     """By which the host uses the bus, with its account; empty: its own ``[bus] url``."""
 
 
-class Announcement(Message):
-    """What a host tells the others about itself for one instance of a service."""
+class Instance(Message):
+    """One instance of a service."""
 
     service: Label
     instance: Label
+
+
+class Announcement(Instance):
+    """What a host tells the others about itself for one instance of a service."""
+
     body: dict[str, Any]
 
 

@@ -1,15 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of what a driver saw is kept, and what stands in the place of the rest."""
+"""What of that which a driver saw is kept, and what stands in the place of the rest."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 MAX_OBSERVATION = 1_000_000
 """Characters of an observation, as JSON, that the core keeps: some thousand peers of one host."""
+MAX_DEPTH = 20
+"""Levels of a unit's detail; MariaDB keeps no JSON of more than 32, pydantic writes 255."""
 LEFT_OUT = "left_out"
 """Key under which it is said what is missing; no unit can have this name."""
+
+
+def sound(observation: dict[str, Any] | None) -> dict[str, Any] | None:
+    """An observation (detail by unit) that everybody can read and every database can keep.
+
+    Instead of details that are too deep, or no JSON text in UTF-8 (RFC 8259, 6 and 8.1: no NaN, no
+    half of a surrogate pair), there is ``{"left_out": ...}``; what is sound is given back as it is.
+    """
+    if observation is None or _is_sound(observation):
+        return observation
+    if not _is_sound(list(observation)):
+        return {LEFT_OUT: f"{len(observation)} units, not all of whose names are text"}
+    left = {LEFT_OUT: f"no JSON text, or deeper than {MAX_DEPTH} levels"}
+    return {unit: detail if _is_sound(detail) else left for unit, detail in observation.items()}
 
 
 def bounded(
@@ -34,6 +51,25 @@ def bounded(
     if total <= most:
         return kept
     return {LEFT_OUT: f"{len(sizes)} units, {whole:,} characters; at most {most:,} are kept"}
+
+
+def _is_sound(value: Any) -> bool:
+    level, depth = [value], 0
+    while level := [inner for outer in level for inner in _inside(outer)]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            return False
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:  # UnicodeEncodeError is one
+        return False
+    return True
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _size(unit: str, detail: Any) -> int:

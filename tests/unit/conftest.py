@@ -18,6 +18,8 @@ from cnsmo.core.endpoints import AgentEndpoints, OperatorEndpoints
 from cnsmo.core.membership import Membership
 from cnsmo.model.host import HostFacts
 from cnsmo.model.messages import EventMessage, JoinRequest
+from cnsmo.state.engine import transaction
+from cnsmo.state.tables import METADATA
 from tests.joining import join_request, make_authority
 
 _chances = itertools.count()
@@ -107,6 +109,15 @@ def join(core: Core, request: dict[str, Any], source: str = "") -> dict[str, Any
     """What a core answers to a join's body that came from an address."""
     made = JoinRequest.model_validate(request)
     return Membership(core).join(made, source).model_dump(mode="json")
+
+
+def contents(core: Core) -> dict[str, list[str]]:
+    """All that a core has stored, the audit too, by table."""
+    with transaction(core.store.engine) as connection:
+        return {
+            table.name: sorted(map(repr, connection.execute(sa.select(table))))
+            for table in METADATA.sorted_tables
+        }
 
 
 @pytest.fixture(autouse=True)

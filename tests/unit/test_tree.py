@@ -8,6 +8,8 @@ import shutil
 import subprocess
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from cnsmo.agent.identity import EVERY_SERVICE, StateDir
 from cnsmo.conf import agent
@@ -130,6 +132,30 @@ def test_no_path_of_the_machine_that_wrote_it():
         for name, path in zip(names(TEXTS), TEXTS, strict=True)
         if places.search(path.read_text())
     ]
+
+
+# A first line with content after it; code that only speaks of such lines has none.
+PRIVATE_KEY = re.compile(
+    rb"-{5}BEGIN [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----[\s\\nr]*[A-Za-z0-9+/=]{16}"
+    rb"|-{5}BEGIN OpenVPN Static key"
+)
+
+
+def made_key() -> bytes:
+    """As any tool would have written it."""
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def test_no_private_key_is_in_the_tree():
+    """Nor a file of a kind that holds one; the original's repositories have several."""
+    assert PRIVATE_KEY.search(made_key())
+    assert PRIVATE_KEY.search(repr(made_key()).encode()), "in a program's text, too"
+    assert not [path for path in FILES if path.suffix in {".key", ".p12", ".pfx", ".jks"}]
+    assert not [path for path in FILES if PRIVATE_KEY.search(path.read_bytes())]
 
 
 def test_texts_are_utf8_with_unix_line_ends():

@@ -17,8 +17,7 @@ from cnsmo.core.context import Core
 from cnsmo.core.endpoints import AgentEndpoints
 from cnsmo.model.errors import CnsmoError, Denied, Lapsed, Removed
 from cnsmo.state.engine import transaction, utc_now
-from cnsmo.state.tables import METADATA
-from tests.unit.conftest import Caller, Operator
+from tests.unit.conftest import Caller, Operator, contents
 
 OFFER = {"service": "vpn", "instance": "backbone", "body": {"driver": "noop"}}
 REPORT = {"service": "vpn", "state": "ready", "applied_revision": 1}
@@ -54,14 +53,6 @@ class Scene:
             )
             query = sa.text("SELECT secret_hash FROM identities WHERE id = :id")
             self.stored = connection.scalar(query, {"id": self.web1.ident})
-
-    def contents(self) -> dict[str, list[Any]]:
-        """All that is stored."""
-        with transaction(self.core.store.engine) as connection:
-            return {
-                table.name: sorted(map(repr, connection.execute(sa.select(table))))
-                for table in METADATA.sorted_tables
-            }
 
 
 @pytest.fixture
@@ -117,10 +108,10 @@ def test_every_call_of_agents_is_tried_here() -> None:
 @pytest.mark.parametrize("method", CALLS)
 @pytest.mark.parametrize("proof", NO_PROOFS)
 def test_without_proof_every_call_is_refused_alike(scene: Scene, method: str, proof: str) -> None:
-    before = scene.contents()
+    before = contents(scene.core)
     refused = refusal(scene, NO_PROOFS[proof](scene), method, CALLS[method])
     assert (type(refused), str(refused), refused.details) == (Denied, str(Denied()), {})
-    assert scene.contents() == before
+    assert contents(scene.core) == before
 
 
 @pytest.mark.parametrize("method", [name for name, given in CALLS.items() if given])
@@ -175,10 +166,10 @@ def test_the_work_of_a_refusal_does_not_tell_what_was_wrong(
 def test_who_proves_it_was_removed_or_has_lapsed_is_told_so_and_no_more(
     scene: Scene, method: str, name: str, kind: type[Exception]
 ) -> None:
-    before = scene.contents()
+    before = contents(scene.core)
     with pytest.raises(kind, match=f"host '{name}'"):
         getattr(getattr(scene, name), method)(**CALLS[method])
-    assert scene.contents() == before
+    assert contents(scene.core) == before
 
 
 @pytest.mark.parametrize("method", CALLS)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What strangers hear over HTTPS: whatever they send, no more than that it is wrong."""
 
-import dataclasses
 import json
 import logging
 from collections.abc import Callable
@@ -9,8 +8,6 @@ from typing import Any
 
 import pytest
 from falcon import testing
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from cnsmo.core.context import Core
 from cnsmo.core.join_application import NO_REQUEST, application
@@ -224,71 +221,3 @@ def test_connections_are_counted_by_source() -> None:
     ]  # fmt: skip
     count.leave("a")
     assert count.enter("a")
-
-
-# whatever may come
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=12,
-)
-FIELDS = list(JoinRequest.model_fields)
-
-
-@dataclasses.dataclass
-class Scene:
-    core: Core
-    token: str
-    stranger: testing.TestClient
-
-    def refuses(self, body: bytes) -> None:
-        """It is refused by a plain answer, and nothing is written."""
-        before = self.core.store.changes("shop"), self.core.tokens.list("shop")
-        status, code, message = told(post(self.stranger, body))
-        if not body or len(body) > BODY:
-            assert (status, code) == (413 if body else 411, "invalid-request")
-        else:
-            assert (status, code) in ((400, "invalid-request"), (403, "denied"))
-            assert message in (NO_REQUEST, BAD_TOKEN) or message.startswith("csr: ")
-        assert (self.core.store.changes("shop"), self.core.tokens.list("shop")) == before
-
-
-@pytest.fixture
-def scene(core: Core, operator: Operator, stranger: testing.TestClient) -> Scene:
-    return Scene(core, operator.token(), stranger)
-
-
-@settings(max_examples=150)
-@given(body=st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode()))
-def test_no_body_at_all_does_harm(scene: Scene, body: bytes) -> None:
-    scene.refuses(body)
-
-
-@settings(max_examples=150)
-@given(field=st.sampled_from(FIELDS), value=JSON)
-def test_no_wrong_field_does_harm(scene: Scene, field: str, value: Any) -> None:
-    right = request_to_join("web1", scene.token)
-    if field == "services" and isinstance(value, list) and not value:
-        value = None
-    scene.refuses(json.dumps({**right, field: [value] if field == "facts" else value}).encode())
-
-
-@settings(max_examples=150)
-@given(
-    place=st.integers(min_value=0), byte=st.integers(min_value=0, max_value=255),
-    cut=st.booleans(),
-)  # fmt: skip
-def test_no_damaged_request_does_harm(scene: Scene, place: int, byte: int, cut: bool) -> None:
-    """Its token is worth nothing, so that nothing may be written, whatever it is read as."""
-    text = bytearray(json.dumps(request_to_join("web1", "t-0.x")).encode())
-    place %= len(text)
-    text[place] = byte
-    scene.refuses(bytes(text[:place] if cut else text))
-
-
-@pytest.mark.parametrize("depth", [1000, 20000])
-def test_depth_does_no_harm(scene: Scene, depth: int) -> None:
-    scene.refuses(b'{"facts":' * depth)
-    scene.refuses(b"[" * depth + b"]" * depth)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is left out of an observation that is too large, and how that is said."""
+"""What is left out of an observation that is too large or not sound, and how that is said."""
 
 import json
 from typing import Any
@@ -8,9 +8,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnsmo.model.observation import LEFT_OUT, bounded
+from cnsmo.model.observation import LEFT_OUT, MAX_DEPTH, bounded, sound
 
 MOST = 400
+NO_JSON = {LEFT_OUT: "no JSON text, or deeper than 20 levels"}
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """So many mappings in each other."""
+    value: dict[str, Any] = {"a": 1}
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("observation", [None, {}, {"backbone": nested(MAX_DEPTH - 1)}])
+def test_what_is_sound_stays_as_it_is(observation: dict[str, Any] | None) -> None:
+    assert sound(observation) is observation
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [nested(MAX_DEPTH + 1), nested(900), "\ud800", {"\ud800": 1}, [float("nan")], float("inf")],
+    ids=["deep", "deeper", "text", "key", "nan", "inf"],
+)
+def test_details_that_are_not_sound_are_left_out_and_others_stay(detail: Any) -> None:
+    assert sound({"one": detail, "two": {"up": True}}) == {"one": NO_JSON, "two": {"up": True}}
+
+
+def test_where_units_have_no_names_all_is_left_out() -> None:
+    left = "2 units, not all of whose names are text"
+    assert sound({"\ud800": {}, "one": {}}) == {LEFT_OUT: left}
 
 
 @pytest.mark.parametrize("observation", [None, {}, {"backbone": {"peers": {}}}])

@@ -2,7 +2,6 @@
 """The agent's copy of the rows: right in memory, whole or not at all on disk."""
 
 import contextlib
-import datetime
 import json
 import resource
 import signal
@@ -10,30 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from cnsmo.model.resource import OPERATOR, Changes, Row
 from cnsmo.state import replica as module
 from cnsmo.state.replica import Replica
-
-NOW = datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC)
-
-
-def row(name: str, revision: int, deleted: bool = False, value: object = 1) -> Row:
-    return Row(
-        kind="thing",
-        name=name,
-        owner=OPERATOR,
-        revision=revision,
-        deleted=deleted,
-        body={"value": value},
-        updated_at=NOW,
-    )
-
-
-def changes(head: int, *rows: Row, snapshot: bool = False) -> Changes:
-    return Changes(deployment="shop", head=head, snapshot=snapshot, rows=list(rows))
+from tests.unit.state.replicas import changes, row, saved_thrice
 
 
 def names(replica: Replica) -> list[str]:
@@ -189,21 +168,10 @@ def test_what_cannot_be_read_is_set_aside(path: Path, caplog: pytest.LogCaptureF
     assert path.with_suffix(".damaged").is_dir()
 
 
-@pytest.fixture
-def versions(path: Path, stored: Replica) -> dict[int, list[Row]]:
-    """What a replica held at each revision at which it was saved, to one file."""
-    found = {2: list(stored.view())}
-    stored.update(changes(3, row("a", 3, deleted=True), row("c", 3, value="ñ")))
-    stored.save()
-    found[3] = list(stored.view())
-    stored.update(changes(5, row("a", 5)))
-    stored.save()
-    return found | {5: list(stored.view())}
-
-
 def test_changes_are_added_to_the_file(
-    path: Path, stored: Replica, versions: dict[int, list[Row]]
+    path: Path,
 ) -> None:
+    versions = saved_thrice(path)
     assert len(path.read_text().splitlines()) == 6
     replica = again(path)
     assert replica.load()
@@ -237,45 +205,6 @@ def test_a_file_that_somebody_changed_is_written_anew(path: Path, stored: Replic
     replica = again(path)
     assert replica.load()
     assert (names(replica), replica.revision) == (["a", "b", "c", "d"], 4)
-
-
-@given(data=st.data())
-def test_no_flipped_bit_is_believed(
-    path: Path, versions: dict[int, list[Row]], data: st.DataObject
-) -> None:
-    good = whole_file(path)
-    bad = bytearray(good)
-    for _ in range(data.draw(st.integers(1, 3))):
-        bad[data.draw(st.integers(0, len(bad) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    path.write_bytes(bytes(bad))
-    replica = again(path)
-    if replica.load():  # what means the same, as white space of the header, or came before
-        assert list(replica.view()) == versions[replica.revision]
-    else:
-        assert replica.revision == 0
-
-
-@given(cut=st.integers(0, 2000))
-def test_of_a_file_that_was_cut_no_half_record_is_believed(
-    path: Path, versions: dict[int, list[Row]], cut: int
-) -> None:
-    good = whole_file(path)
-    ends = [len(b"".join(good.splitlines(True)[:count])) for count in (2, 4, 6)]
-    path.write_bytes(good[:cut])
-    replica = again(path)
-    replica.load()
-    whole = [it for it, end in zip(versions, ends, strict=True) if end - 1 <= cut]
-    expected = max(whole, default=0)
-    assert replica.revision == expected
-    assert list(replica.view()) == versions.get(expected, [])
-
-
-def whole_file(path: Path) -> bytes:
-    """The file as it was saved first, whatever examples made of it."""
-    kept = path.with_suffix(".kept")
-    if not kept.exists():
-        kept.write_bytes(path.read_bytes())
-    return kept.read_bytes()
 
 
 @contextlib.contextmanager
