@@ -17,13 +17,13 @@ from benchmarks.stage import Stage
 from cnsmo.lab.topology import Topology, VmSpec
 
 MESH = "mesh: {cidr: 10.66.0.0/16}"
-STAR = "star: {cidr: 10.71.0.0/16, topology: hub, hub: hub, driver: openvpn, listen_port: 51821}"
+STAR = "star: {cidr: 10.71.0.0/16, topology: hub, hub: hubs, driver: openvpn, listen_port: 51821}"
 SENDER, RECEIVER, HUB = "sender", "receiver", "hub"
 PLAN = Topology(
     (
         VmSpec(SENDER, "east", ("end",)),
         VmSpec(RECEIVER, "west", ("end",)),
-        VmSpec(HUB, "east", ("hub",)),
+        VmSpec(HUB, "east", ("hubs",)),
     ),
     ("east", "west"),
 )

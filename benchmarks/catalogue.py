@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from benchmarks import (
     agent_cost,
+    boot,
     core_growth,
     enforce,
     member,
@@ -37,4 +38,5 @@ BENCHMARKS: dict[str, Callable[[Run], list[Figure]]] = {
     "balancer-membership": membership.measure,
     "balancer-pool": pool.measure,
     "throughput-balancer": throughput_balancer.measure,
+    "boot": boot.measure,
 }

@@ -5,7 +5,8 @@
 In each round one of the servers is drained and let serve again by an operator's call, is removed
 from the deployment, and joins it anew. The clock starts with the call, or, where it joins, when the
 core has taken it in; it stops when haproxy's runtime API says that the server gets nothing new, or
-that it serves: a newcomer has passed a check by then. (A join's own time is `newcomer`'s business.)
+that it serves: a newcomer has passed a check by then, of which there is one each 200 ms. (A join's
+own time is `newcomer`'s business.)
 All kinds of changes count alike. For a join there is told, too, when haproxy had the server and
 began to check it.
 
@@ -41,7 +42,7 @@ loadbalancer:
     on: {CARRIERS}
     listen: 80
     pool: {{group: {GROUP}, port: {web.PORT}, via: underlay}}
-    check: {{interval: 500ms}}
+    check: {{interval: 200ms}}
     drain: 1s
 """
 SOON = Target(500.0)

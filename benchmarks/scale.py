@@ -28,7 +28,7 @@ class Scale:
     members: int = 10_000
     member_rounds: int = 30
     firewall_pairs: int = 30
-    enforce_hosts: tuple[int, ...] = (5, 50)
+    enforce_hosts: tuple[int, ...] = (1, 5, 50)
     enforce_rounds: int = 20
     wrk_seconds: int = 2
     balancer_pairs: int = 15
@@ -36,6 +36,7 @@ class Scale:
     pool_rounds: int = 30
     carried_hosts: int = 20
     carried_rounds: int = 20
+    boot_rounds: int = 3
 
 
 FULL = Scale()
@@ -58,7 +59,7 @@ SMOKE = Scale(
     members=20,
     member_rounds=2,
     firewall_pairs=1,
-    enforce_hosts=(2, 3),
+    enforce_hosts=(1, 3),
     enforce_rounds=2,
     wrk_seconds=1,
     balancer_pairs=1,
@@ -66,4 +67,5 @@ SMOKE = Scale(
     pool_rounds=2,
     carried_hosts=3,
     carried_rounds=1,
+    boot_rounds=1,
 )

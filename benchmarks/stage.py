@@ -190,7 +190,7 @@ class Stage:
         self._url = vhost.transport_url
         joining, self.door = door_config(self.directory / "ca", self._join_port)
         self.config.write_text(
-            f"[bus]\nurl = {self._url}\n"
+            f"[bus]\nurl = {self._url}\nshared_account = true\n"
             f"[database]\nconnection = sqlite:///{self.directory}/state.sqlite\n"
             f"[secrets]\nkey_file = {self.directory}/secrets.json\n"
             f"[oslo_messaging_rabbit]\nrpc_conn_pool_size = {CONNECTIONS}\n"

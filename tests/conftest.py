@@ -23,7 +23,7 @@ from tests.joining import Door, make_authority, open_door
 
 assert cnsmo.cmd
 
-pytest_plugins = ["tests.beds.plugin", "tests.skips"]
+pytest_plugins = ["tests.failures", "tests.hunting", "tests.beds.plugin", "tests.skips"]
 
 settings.register_profile(
     "cnsmo",
@@ -87,7 +87,9 @@ def conf(sqlite_url: str, tmp_path: Path, vault: Vault) -> Iterator[cfg.ConfigOp
     transport.close()
     made.reset()
     made.clear_override("connection", "database")
-    for group in ("core", "agent", "host", "metrics", "bus", "join", "secrets"):
+    for group in (
+        "core", "core_metrics", "agent", "host", "metrics", "bus", "join", "secrets", "cloud",
+    ):  # fmt: skip
         for name in made[group]:
             made.clear_override(name, group)
 

@@ -8,8 +8,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
-    """The first true answer of ``look``; fails after ``timeout`` seconds."""
+def eventually(
+    look: Callable[[], T], timeout: float = 30.0, what: str = "", every: float = 0.01
+) -> T:
+    """The first true answer of ``look``, which is asked every so many seconds; fails after
+    ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         found = look()
@@ -17,4 +20,4 @@ def eventually(look: Callable[[], T], timeout: float = 30.0, what: str = "") -> 
             return found
         if time.monotonic() > deadline:
             raise AssertionError(f"{what or look} did not come true within {timeout:g} s")
-        time.sleep(0.01)
+        time.sleep(every)

@@ -3,6 +3,7 @@
 
 import dataclasses
 import datetime
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 
@@ -54,6 +55,11 @@ def open_door(conf: cfg.ConfigOpts, port: int) -> Door:
     conf.set_override("port", port, "join")
     fingerprint = authority.load(Path(conf.join.ca_directory)).fingerprint
     return Door(f"https://127.0.0.1:{port}", fingerprint)
+
+
+def own_facts(host: str) -> HostFacts:
+    """What a host says of itself that has an address of its own, told from its name."""
+    return HostFacts(private=(f"192.168.7.{zlib.crc32(host.encode()) % 250 + 1}/24",))
 
 
 def join_request(

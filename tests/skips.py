@@ -16,6 +16,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import failures
+
 VARIABLE = "CNSMO_FAIL_ON_SKIP"
 
 
@@ -52,6 +54,8 @@ class SkipsAreFailures:
             pytest.ExitCode.NO_TESTS_COLLECTED,
         ):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        for line in self.unexpected:
+            failures.note(session.config, f"skipped: {line}")
         return (yield)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

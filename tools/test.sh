@@ -4,7 +4,7 @@
 # Runs the tests: installs what they need (bindep.txt, tox), then runs tox. Debian 12 and 13, Ubuntu 24.04.
 #
 #   tools/test.sh                            lint, all tests (two environments at a time), coverage
-#   tools/test.sh --all                      and whole machines that boot, and the benchmarks at their smallest
+#   tools/test.sh --all                      and machines that boot, an OpenStack, and the benchmarks at their smallest
 #   tools/test.sh -e unit -- tests/unit -x   any arguments of tox
 #
 #   CNSMO_FAIL_ON_SKIP=1   a test that is skipped is a failure, unless it is marked may_skip (CI sets it)
@@ -18,11 +18,13 @@ main() {
     local arguments=("$@") profiles=(test lab) how=(run)
     if [[ ${1:-} == --all ]]; then
         "$0"
-        arguments=(-e "bench-smoke,machines")
+        arguments=(-e "bench-smoke,machines,vms,openstack")
     elif (( $# == 0 )); then
         how=(run-parallel --parallel 2 --parallel-no-spinner)
     fi
     [[ " ${arguments[*]} " != *bench* ]] || profiles+=(bench)
+    [[ " ${arguments[*]} " != *vms* ]] || profiles+=(vms)
+    [[ " ${arguments[*]} " != *openstack* ]] || profiles+=(openstack)
     ensure_venv
     ensure_python_packages tox --requirement tools/requirements.txt
     ensure_system_packages "${profiles[@]}"
@@ -30,7 +32,22 @@ main() {
     cd "$top"
     # Bytecode makes every process that a test starts quicker.
     unset PYTHONDONTWRITEBYTECODE
-    exec "$venv/bin/tox" "${how[@]}" "${arguments[@]}"
+    export CNSMO_FAILURES
+    CNSMO_FAILURES=$(mktemp -d)
+    local code=0
+    "$venv/bin/tox" "${how[@]}" "${arguments[@]}" || code=$?
+    tell_what_failed
+    exit $code
+}
+
+# Environments that run side by side print a lot: what failed is said again, at the end.
+tell_what_failed() {
+    if compgen -G "$CNSMO_FAILURES/*" >/dev/null; then
+        printf '\n'
+        warn "failed:"
+        cat "$CNSMO_FAILURES"/* >&2
+    fi
+    rm -r "$CNSMO_FAILURES"
 }
 
 main "$@"

@@ -13,7 +13,7 @@ from cnsmo.agent.join import JoinClient
 from cnsmo.agent.settings import Settings
 from cnsmo.agent.wakeup import Backoff
 from cnsmo.bus.clients import CoreClient
-from cnsmo.model.errors import CnsmoError, InvalidRequest, Lapsed
+from cnsmo.model.errors import CnsmoError, Denied, InvalidRequest, Lapsed
 from cnsmo.model.messages import Certified, JoinRequest
 from cnsmo.trust import keys
 
@@ -77,10 +77,11 @@ class Credentials:
             "fresh token ('cnsmo-manage token create'), in [agent] token_file"
         )
 
-    def come_back(self, why: Lapsed) -> HostIdentity:
-        """Join anew with a fresh token, after the certificate has ended.
+    def come_back(self, why: Denied) -> HostIdentity:
+        """Join anew with a fresh token, after the certificate has ended, or the core does not know
+        this host any more, as after the loss of its database's key.
 
-        :raises Lapsed: when there is no fresh token.
+        :raises Denied: why, when there is no fresh token.
         """
         known = self._settings.state_dir.identity()
         try:

@@ -18,7 +18,7 @@ from oslo_log import log
 from pydantic import ValidationError
 
 from cnsmo.model.errors import InvalidRequest, ProgramError
-from cnsmo.model.host import HostFacts
+from cnsmo.model.host import HostFacts, check_facts
 from cnsmo.model.names import LABEL, check_label
 from cnsmo.model.wording import in_words
 from cnsmo.services.base import System
@@ -92,16 +92,20 @@ def gather(
         or [str(ipaddress.ip_interface(text).ip) for text in own if _routable(text)][:MAX_PUBLIC]
     )
     try:
-        return HostFacts(
+        told = HostFacts(
             site=conf.host.site or cloud.get("site") or "default",
             private=tuple(private),
             public=tuple(public),
             behind_nat=conf.host.behind_nat,
+            ephemeral=conf.host.ephemeral,
             mtu=mtu,
             instance_id=cloud.get("instance_id", ""),
         )
+        return check_facts(told)
     except ValidationError as exc:
         raise InvalidRequest(f"configuration, group [host]: {in_words(exc)}") from exc
+    except ValueError as exc:
+        raise InvalidRequest(f"configuration, group [host]: {exc}") from exc
 
 
 def _cloud(path: Path, metadata: Callable[[str], str | None]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from cnsmo.agent.notice import Notice
+from cnsmo.agent.notice import EVERY_SERVICE, Notice, place
 from cnsmo.bus.transport import TlsFiles
 from cnsmo.files import sync_folder, write_file
 from cnsmo.model.errors import Conflict, InvalidRequest
@@ -22,8 +22,6 @@ from cnsmo.trust import keys
 
 KEY, CERTIFICATE, AUTHORITIES = "host.key", "host.pem", "authorities.pem"
 BROKER_AUTHORITIES = "broker-authorities.pem"
-EVERY_SERVICE = "all"
-"""The role of a process that hosts all of the host's services."""
 
 
 class HostIdentity(BaseModel):
@@ -90,7 +88,7 @@ class StateDir:
 
     def notice(self) -> Notice:
         """Where this process says how it stands."""
-        return Notice(self.path / f"notice-{self.role}.json")
+        return Notice(place(self.path, self.role))
 
     def replica(self) -> Path:
         """Where this process keeps its replica."""

@@ -25,8 +25,8 @@ from cnsmo.trust import certificates, keys
 
 MAX_ANSWER = 1 << 20
 """Bytes."""
-LATER = (429, 502, 503, 504)
-"""Statuses (RFC 9110) after which the same may be asked again."""
+LATER = (408, 425, 429)
+"""Statuses (RFC 9110, 8470, 6585) below 500 after which the same may be asked again."""
 
 
 class JoinClient:
@@ -84,7 +84,7 @@ class JoinClient:
         raise Untrusted(
             f"who answers at {self._where} is not the core with the fingerprint in [agent] "
             "ca_fingerprint: compare it with what 'cnsmo-manage ca show' says there. Nothing "
-            "secret was sent"
+            "secret was sent."
         )
 
     @property
@@ -102,17 +102,21 @@ class JoinClient:
                 connection.request(method, path, body.encode() or None, headers)
                 response = connection.getresponse()
                 text = response.read(MAX_ANSWER)
+                if response.length:
+                    raise http.client.IncompleteRead(text, response.length)
         except ssl.SSLCertVerificationError as exc:
             raise Untrusted(
                 f"who answers at {self._where} has the authority's certificate, but none by it "
-                f"({exc.verify_message}): somebody may be in between. Nothing secret was sent"
+                f"({exc.verify_message}): somebody may be in between. Nothing secret was sent."
             ) from exc
         except (OSError, http.client.HTTPException) as exc:
             raise Unavailable(
                 f"no core answers at {self._where} ([agent] join_url): {_reason(exc)}."
             ) from exc
-        if response.status in LATER:
-            raise Unavailable(f"the core at {self._where} is busy (HTTP {response.status}).")
+        if response.status >= 500 or response.status in LATER:
+            raise Unavailable(
+                f"the core at {self._where} cannot answer now (HTTP {response.status})."
+            )
         return response.status, text
 
 

@@ -1,24 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serves an agent's figures over HTTP, on threads of their own; nothing else waits for them."""
+"""Where an agent tells its figures and how it is; nothing that it does waits for that."""
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from oslo_log import log
-
+from cnsmo.agent.heartbeat import Heart
 from cnsmo.agent.identity import HostIdentity
+from cnsmo.agent.settings import Settings
 from cnsmo.agent.standing import Stand
 from cnsmo.agent.wakeup import Backoff
+from cnsmo.conf import metrics as options
+from cnsmo.model.lifecycle import State
+from cnsmo.telemetry.health import Check, Health, Level
+from cnsmo.telemetry.post import Post
 
-LOG = log.getLogger(__name__)
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
 FIRST_PAUSE = 1.0
-END_SECONDS = 5.0
+BEATS = 3
+"""So many heartbeats without an answer, and the core is said to be away."""
+LOOKS = 3
+"""So many times [agent] resync without a look, and the agent is said to hang."""
 
 
-class Metrics:
-    """A place at which Prometheus can ask. A port that is taken is tried again, less and less
+class Metrics(Post):
+    """A place at which monitoring can ask. A port that is taken is tried again, less and less
     often."""
 
     def __init__(
@@ -27,44 +37,54 @@ class Metrics:
         retry_max: float,
         identity: HostIdentity,
         read: Callable[[], list[Stand]],
+        health: Callable[[], Health] = lambda: Health(()),
     ) -> None:
         """place: address and TCP port. retry_max: longest pause between two tries, in seconds."""
-        self._place = place
-        self._backoff = Backoff(FIRST_PAUSE, retry_max)
-        self._identity = identity
-        self._read = read
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
 
-    def start(self) -> None:
-        """Begin to serve, as soon as the port is free."""
-        self._thread.start()
+        def registry() -> CollectorRegistry:
+            from cnsmo.agent import exposition
 
-    def stop(self) -> None:
-        """End, and let the port go."""
-        self._ended.set()
-        self._thread.join(END_SECONDS)
+            return exposition.registry(identity, read)
 
-    def _run(self) -> None:
-        from prometheus_client import start_http_server
+        pause = Backoff(FIRST_PAUSE, retry_max).pause
+        super().__init__(place, options.GROUP, pause, registry, health)
 
-        from cnsmo.agent.exposition import registry
 
-        address, port = self._place
-        while not self._ended.is_set():
-            try:
-                served = registry(self._identity, self._read)
-                server, _thread = start_http_server(port, address, served)
-            except OSError as exc:
-                pause = self._backoff.pause()
-                LOG.warning(
-                    "figures cannot be served at %s port %d ([metrics] listen_address, "
-                    "listen_port): %s. Next try in %.1f s",
-                    address, port, exc.strerror or exc, pause,
-                )  # fmt: skip
-                self._ended.wait(pause)
-                continue
-            LOG.info("figures are served at %s port %d, /metrics", address, port)
-            self._ended.wait()
-            server.shutdown()
-            server.server_close()
+class Pulse:
+    """How an agent's process is."""
+
+    def __init__(self, settings: Settings, heart: Heart, last: Callable[[], list[Stand]]) -> None:
+        """last: how the services stood when they were looked at last."""
+        self._settings = settings
+        self._heart = heart
+        self._last = last
+
+    def health(self) -> Health:
+        """Each service, and the way to the core: without it, what is in force stays in force."""
+        stands = {stand.service.name: stand for stand in self._last()}
+        latest = time.time() - LOOKS * self._settings.resync
+        services = [_service(it, stands.get(it), latest) for it in self._settings.services]
+        return Health.of([*services, self._core()])
+
+    def _core(self) -> Check:
+        silent = time.monotonic() - self._heart.heard_at
+        if silent <= BEATS * self._settings.heartbeat + self._settings.rpc_timeout:
+            return Check("core")
+        return Check("core", Level.DEGRADED, f"has not answered for {silent:.0f} s")
+
+
+def _service(name: str, stand: Stand | None, latest: float) -> Check:
+    """latest: when it must have been looked at, in seconds of the epoch."""
+    if stand is None:
+        return Check(name, Level.FAILING, "nothing is known to be in force yet")
+    outcome = stand.outcome
+    if outcome.seen_at < latest:
+        return Check(
+            name, Level.FAILING, f"not looked at for {time.time() - outcome.seen_at:.0f} s"
+        )
+    if outcome.state is State.ERROR:
+        return Check(name, Level.FAILING, outcome.reason)
+    if outcome.state is not State.READY or outcome.missing:
+        missing = f"not as declared: {', '.join(outcome.missing)}" if outcome.missing else ""
+        return Check(name, Level.DEGRADED, outcome.reason or missing or str(outcome.state))
+    return Check(name)

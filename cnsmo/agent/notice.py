@@ -14,6 +14,13 @@ from cnsmo.model.errors import CnsmoError
 from cnsmo.model.lifecycle import State
 
 LOG = log.getLogger(__name__)
+EVERY_SERVICE = "all"
+"""The role of a process that hosts all of the host's services."""
+
+
+def place(folder: Path, role: str) -> Path:
+    """Where the process with that role says how it stands, in its state's directory."""
+    return folder / f"notice-{role}.json"
 
 
 class ServiceNotice(BaseModel):

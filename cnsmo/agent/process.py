@@ -7,6 +7,7 @@ What it has brought in force stays when it ends, and comes back from its disk wh
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 import time
 from math import inf
@@ -16,18 +17,27 @@ from oslo_concurrency import lockutils
 from oslo_config import cfg
 from oslo_log import log
 
+from cnsmo.agent import rounds
 from cnsmo.agent.credentials import Credentials
 from cnsmo.agent.heartbeat import Heart
 from cnsmo.agent.identity import HostIdentity
-from cnsmo.agent.metrics import Metrics
+from cnsmo.agent.metrics import Metrics, Pulse
 from cnsmo.agent.settings import Settings
 from cnsmo.agent.standing import Standing
 from cnsmo.agent.wakeup import Backoff, Reason, Wakeup, jittered
 from cnsmo.agent.worker import Worker
-from cnsmo.bus import transport
+from cnsmo.bus import serving, transport
 from cnsmo.bus.clients import CoreClient
 from cnsmo.bus.knock import ways
-from cnsmo.model.errors import CnsmoError, Denied, InvalidRequest, Lapsed, Removed, Unavailable
+from cnsmo.model.errors import (
+    CnsmoError,
+    Denied,
+    InvalidRequest,
+    Lapsed,
+    Removed,
+    Unavailable,
+    Untrusted,
+)
 
 LOG = log.getLogger(__name__)
 FIRST_PAUSE = 0.2
@@ -55,7 +65,6 @@ class AgentProcess:
 
         :raises Conflict: when another process does this one's work, or another host has its name.
         :raises Denied: when the join token is not valid.
-        :raises Untrusted: when who answers the join is not the core that was pinned.
         :raises Removed: when the host was removed; everything is taken down then.
         """
         self._settings.state_dir.open()
@@ -143,6 +152,7 @@ class AgentProcess:
         )
         listener.start()
         self._heart.start()
+        gc.freeze()  # it all stays: nobody shall wait while garbage is looked for in it
         self._loop(worker)
 
     def _identify(self, identity: HostIdentity) -> str:
@@ -159,23 +169,30 @@ class AgentProcess:
         return url
 
     def _show(self, identity: HostIdentity) -> Standing | None:
-        """Serve figures, where they are asked for."""
+        """Say how this process is, where that is asked for."""
         place = self._settings.metrics
         if place is None:
             return None
         standing = Standing(self._wakeup)
-        self._metrics = Metrics(place, self._settings.retry_max, identity, standing.read)
+        pulse = Pulse(self._settings, self._heart, standing.known)
+        self._metrics = Metrics(
+            place, self._settings.retry_max, identity, standing.read, pulse.health
+        )
         self._metrics.start()
         return standing
 
     def _join(self) -> HostIdentity | None:
-        """Join, however long the core needs to appear; None when stopped before."""
+        """Join, however long the core needs to appear and to be the one that was pinned.
+
+        :return: None when stopped before.
+        :raises CnsmoError: when the core refuses.
+        """
         while not self._wakeup.stopping:
             try:
                 known = self._settings.state_dir.identity()
                 # When it is there, another process of this host joined meanwhile.
                 identity = known or self._credentials.join()
-            except Unavailable as exc:
+            except (Unavailable, Untrusted) as exc:
                 pause = self._backoff.pause()
                 LOG.warning("cannot join yet: %s Next try in %.1f s", exc, pause)
                 self._notice.trouble(exc)
@@ -186,14 +203,14 @@ class AgentProcess:
         return None
 
     def _loop(self, worker: Worker) -> None:
-        reasons = {Reason.SYNC, Reason.REPORT}
+        owed = reasons = {Reason.SYNC, Reason.REPORT}
         resync_at, retry_at = time.monotonic() + jittered(self._settings.resync), inf
         while Reason.STOP not in reasons:
             try:
                 if reasons:
                     worker.work(reasons)
                     self._backoff.reset()
-                    retry_at = inf
+                    owed, retry_at = set(), inf
                 elif retry_at < inf:
                     worker.look_after(due=True)
                 elif worker.look():
@@ -205,13 +222,14 @@ class AgentProcess:
                 raise
             except CnsmoError as exc:
                 lapsed = exc if isinstance(exc, Lapsed) else self._credentials.lapsed()
-                if lapsed and self._came_back(lapsed):
+                unknown = lapsed or (exc if isinstance(exc, Denied) else None)
+                if unknown and self._came_back(unknown):
                     reasons = {Reason.SYNC, Reason.REPORT}
                     continue
                 pause = self._backoff.pause()
                 LOG.warning("%s Next try in %.1f s", _explained(lapsed or exc), pause)
                 self._notice.trouble(lapsed or exc)
-                retry_at = time.monotonic() + pause
+                owed, retry_at = owed | reasons, time.monotonic() + pause
                 worker.look_after(due=not reasons & {Reason.RESYNC, Reason.LOOK})
             soonest = min(retry_at, resync_at, worker.look_at)
             if retry_at == inf:
@@ -226,14 +244,15 @@ class AgentProcess:
             if now >= resync_at:
                 reasons |= {Reason.RESYNC}
                 resync_at = now + jittered(self._settings.resync)
+            reasons = rounds.due(reasons, owed)
 
-    def _came_back(self, why: Lapsed) -> bool:
+    def _came_back(self, why: Denied) -> bool:
         """Join anew, if there is a fresh token for it."""
         try:
             identity = self._credentials.come_back(why)
-        except Lapsed:
-            return False
         except CnsmoError as exc:
+            if exc is why:
+                return False
             LOG.warning("cannot join anew: %s", exc)
             return False
         self._identify(identity)
@@ -245,12 +264,8 @@ class AgentProcess:
         role = self._settings.state_dir.role
         backoff = Backoff(FIRST_PAUSE, self._settings.retry_max)
         while not self._ended.is_set():
-            server = oslo_messaging.get_rpc_server(
-                transport.listening(self._conf, url),
-                oslo_messaging.Target(topic=topic, exchange=exchange, server=role),
-                [_Hints(self._wakeup)],
-                executor="threading",
-            )
+            bus = transport.listening(self._conf, url)
+            server = serving.server(bus, exchange, topic, role, _Hints(self._wakeup))
             try:
                 server.start(override_pool_size=1)  # each hint adds a thread up to that, for ever
             except Exception as exc:  # noqa: BLE001  # whatever the broker's library raises
@@ -273,6 +288,7 @@ class _Hints:
     def __init__(self, wakeup: Wakeup) -> None:
         self._wakeup = wakeup
 
+    @oslo_messaging.expose
     def hint(self, ctxt: dict[str, str], head: int) -> None:
         """There is something new, or an operator looks: ask the core."""
         self._wakeup.give(Reason.SYNC)
@@ -282,6 +298,7 @@ def _explained(exc: CnsmoError) -> str:
     if isinstance(exc, Denied) and not isinstance(exc, Lapsed):
         return (
             "the core does not know this host; what is in force stays so. If the host was removed "
-            "on purpose, run 'cnsmo-agent --teardown'."
+            "on purpose, run 'cnsmo-agent --teardown'; if not, give it a fresh token ([agent] "
+            "token_file)."
         )
     return str(exc)

@@ -14,6 +14,7 @@ from oslo_log import log
 from cnsmo.agent.failures import Failures, in_words
 from cnsmo.agent.handover import hand_over
 from cnsmo.agent.identity import StateDir
+from cnsmo.agent.pace import SHARE, PutOff
 from cnsmo.agent.units import Units
 from cnsmo.agent.wakeup import Backoff
 from cnsmo.model.errors import CnsmoError, Denied, Removed, Unavailable
@@ -53,6 +54,8 @@ class Outcome:
     """Seconds after which a driver wants to be called again."""
     missing: tuple[str, ...] = ()
     """Units that have their place, and are not in force."""
+    untold: bool = False
+    """Whether it is in force, and who else is interested hears of it a moment later."""
     seen_at: float = dataclasses.field(default_factory=time.time, compare=False)
     """When it was looked at, in seconds of the epoch."""
 
@@ -84,6 +87,8 @@ class ServiceAgent:
         wants to, or something failed."""
         self._unproven: dict[str, Driver[Any]] = {}
         """Drivers that put something on trial when they were last called, whether it still is."""
+        self._put_off = PutOff()
+        """To look at what is on trial, and to prove it."""
         self._settled: Any = None
         self._last: Outcome | None = None
         self._missing: frozenset[str] = frozenset()
@@ -151,13 +156,15 @@ class ServiceAgent:
         problems: list[str],
         thorough: bool = True,
         reach: Reach | None = None,
+        later: float = 0.0,
     ) -> Outcome:
         """Compile, apply what differs, observe, and say where that leaves us.
 
         problems: what already went wrong on the way (announcements that were refused). thorough:
         look at what is really there, even when nothing else is desired than the last time; what
         failed then, or is under way, is looked at again when it is time to (look_at).
-        reach: asked when something is on trial; None where the core is not asked now.
+        reach: asked when something is on trial; None where the core is not asked now. later: for
+        about so many seconds all that follows is put off where a change is in force, on trial.
         """
         try:
             desired = self.service.compile(view, host)
@@ -169,7 +176,7 @@ class ServiceAgent:
         if not thorough and self._last is not None and self._settled == situation:
             return self._last
         self._unproven.clear()
-        outcome, tried = self._reconcile(desired, units, problems, reach)
+        outcome, tried = self._reconcile(desired, units, problems, reach, later)
         self.look_at = inf if outcome.again is None else time.monotonic() + outcome.again
         # What was seen during a trial need not be there after it.
         self._settled = situation
@@ -182,16 +189,24 @@ class ServiceAgent:
         units: set[tuple[str, str]],
         problems: list[str],
         reach: Reach | None,
+        later: float,
     ) -> tuple[Outcome, bool]:
         """Where it leads, and whether something was on trial meanwhile."""
         kept = units | {(name, wanted.driver) for name, wanted in desired.items()}
         failures = Failures(self._where, problems)
         self._remove_gone(kept, failures)
         placed = {name: wanted for name, wanted in desired.items() if not wanted.waiting}
-        seen: dict[str, Observation] = {}
+        enforced: dict[str, list[str]] = {}
         for name, wanted in placed.items():
             with failures.of(name):
-                seen[name] = self._converge(name, wanted, kept, failures)
+                enforced[name] = self._enforce(name, wanted, kept, failures)
+        if reach is not None and self._is_put_off(any(enforced.values()), later, failures):
+            return _untold(self._put_off.left), True
+        self._put_off.end()
+        seen: dict[str, Observation] = {}
+        for name in enforced:
+            with failures.of(name):
+                seen[name] = self._follow_up(name, placed[name])
         waiting = sorted({name for name, _driver in units} - set(placed))
         pending = [f"waiting for a place in {', '.join(waiting)}"] if waiting else []
         tried = bool(self._unproven)
@@ -221,9 +236,10 @@ class ServiceAgent:
         )
         return made, tried
 
-    def _converge(
+    def _enforce(
         self, name: str, wanted: Desired, kept: set[tuple[str, str]], failures: Failures
-    ) -> Observation:
+    ) -> list[str]:
+        """Bring a unit in force; what was changed."""
         driver = self._units.ready(name, wanted.driver)
         before = self._applied.get(name)
         replaced = {old for old in self._units.drivers(name) if (name, old) not in kept}
@@ -231,7 +247,7 @@ class ServiceAgent:
             if replaced:
                 changes = hand_over(self._units, name, replaced, before, wanted)
             else:
-                changes = driver.apply(wanted)
+                changes = driver.enforce(wanted)
         finally:
             with failures.of(name, "whether something is on trial cannot be told: "):
                 if driver.trial() is not None:
@@ -245,10 +261,24 @@ class ServiceAgent:
                 "%s %s: %s%s",
                 self._where, name, "repaired: " if known else "", change,
             )  # fmt: skip
+        return changes
+
+    def _follow_up(self, name: str, wanted: Desired) -> Observation:
+        """Do what a unit's driver left to be done, and see what is there."""
+        driver = self._units.driver(name, wanted.driver)
+        driver.follow_up(wanted)
         observation = driver.observe(wanted)
         if observation.drift:
             raise CnsmoError("still not as declared: " + "; ".join(observation.drift[:5]))
         return observation
+
+    def _is_put_off(self, changed: bool, later: float, failures: Failures) -> bool:
+        """Whether a change on trial is left at that for now."""
+        if not self._unproven or failures.lines or not later:
+            return False
+        if changed:
+            self._put_off.begin(min(later, self._left(failures) * SHARE))
+        return self._put_off.left > 0
 
     def _remove_gone(self, kept: set[tuple[str, str]], failures: Failures) -> None:
         """Remove units that have no business here (any more).
@@ -336,6 +366,12 @@ class ServiceAgent:
         """
         self._applied.clear()
         return self._units.remove_all()
+
+
+def _untold(seconds: float) -> Outcome:
+    """Where it stands until what follows a change is done."""
+    reason = "in force, on trial until the core is reached"
+    return Outcome(State.CONFIGURING, reason, {}, applied=False, again=seconds, untold=True)
 
 
 def _standing(failures: list[str], pending: list[str], doubts: list[str]) -> tuple[State, str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,14 +18,20 @@ from cnsmo.model.observation import LEFT_OUT, bounded
 LOG = log.getLogger(__name__)
 
 
-def report_of(service: str, outcome: Outcome, revision: int) -> AgentReport:
-    """The report of an outcome, as large as the core takes it at most."""
+def report_of(
+    service: str, outcome: Outcome, revision: int, made_at: datetime.datetime | None = None
+) -> AgentReport:
+    """The report of an outcome, as large as the core takes it at most.
+
+    made_at: what time it is by the cores' clock.
+    """
     return AgentReport(
         service=service,
         state=outcome.state,
         reason=outcome.reason[:MAX_REASON],
         applied_revision=revision,
         observation=_told(service, outcome.observation),
+        made_at=made_at,
     )
 
 

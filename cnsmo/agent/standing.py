@@ -52,6 +52,11 @@ class Standing:
         with self._condition:
             return self._stands.get(service.name)
 
+    def known(self) -> list[Stand]:
+        """Where all stand, as noted."""
+        with self._condition:
+            return list(self._stands.values())
+
     def read(self) -> list[Stand]:
         """Where all stand now: the worker is asked to look, unless it did so just before.
 

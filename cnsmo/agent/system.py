@@ -8,14 +8,17 @@ environment. What a secret needs goes through stdin or a 0600 file, not through 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from oslo_log import log
 
+from cnsmo.agent.nft_client import NftClient
 from cnsmo.model.errors import ProgramError
 from cnsmo.services.base import Completed
 
@@ -38,9 +41,16 @@ class LocalSystem:
     ``("nsenter", "-t", "42", "-n", "-m", "-p", "-u", "-i", "--")`` for a VM of the lab.
     """
 
-    def __init__(self, enter: Sequence[str] = (), ways: Sequence[tuple[str, int]] = ()) -> None:
+    def __init__(
+        self,
+        enter: Sequence[str] = (),
+        ways: Sequence[tuple[str, int]] = (),
+        stays: bool = False,
+    ) -> None:
+        """stays: for who runs nft(8) over and over: a process is kept for it."""
         self.enter = tuple(enter)
         self.ways = tuple(ways)
+        self._nft = NftClient(functools.partial(_helper, self.enter)) if stays else None
         self._children: list[subprocess.Popen[bytes]] = []
 
     def run(
@@ -51,6 +61,18 @@ class LocalSystem:
         ok: Sequence[int] = (0,),
     ) -> Completed:
         """Run a program to its end; see ``services.base.System``."""
+        done = self._nft.run(args, stdin, timeout) if self._nft else None
+        code, out, errors = done or self._run(args, stdin, timeout)
+        if code not in ok:
+            said = (errors or out).strip()[-500:]
+            raise ProgramError(f"{_shown(args)} ended with {code}: {said}")
+        return Completed(tuple(args), code, out, errors)
+
+    def _run(self, args: Sequence[str], stdin: str | None, timeout: float) -> tuple[int, str, str]:
+        """Exit code, output, errors.
+
+        :raises ProgramError: when it takes too long, or cannot be run.
+        """
         try:
             done = subprocess.run(
                 [*self.enter, *args],
@@ -67,10 +89,7 @@ class LocalSystem:
             raise ProgramError(f"{_shown(args)} did not end within {timeout:g} s") from exc
         except OSError as exc:
             raise ProgramError(f"{_shown(args)} cannot be run: {exc.strerror}") from exc
-        if done.returncode not in ok:
-            said = (done.stderr or done.stdout).strip()[-500:]
-            raise ProgramError(f"{_shown(args)} ended with {done.returncode}: {said}")
-        return Completed(tuple(args), done.returncode, done.stdout, done.stderr)
+        return done.returncode, done.stdout, done.stderr
 
     def has(self, program: str) -> bool:
         """Whether the program is on the fixed PATH."""
@@ -131,6 +150,19 @@ class LocalSystem:
 
     def _reap(self) -> None:
         self._children = [child for child in self._children if child.poll() is None]
+
+
+def _helper(enter: tuple[str, ...], script: str) -> subprocess.Popen[bytes]:
+    """Start a script of ours for as long as we live."""
+    return subprocess.Popen(
+        [*enter, sys.executable, "-I", "-S", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for us: its input ends when we do
+        env=ENVIRONMENT,
+        cwd="/",
+    )
 
 
 def _outer_pid(child: subprocess.Popen[bytes]) -> int:

@@ -10,9 +10,11 @@ from math import inf
 
 from oslo_log import log
 
+from cnsmo.agent import rounds
 from cnsmo.agent.heartbeat import Heart
 from cnsmo.agent.identity import HostIdentity
 from cnsmo.agent.notice import Notice
+from cnsmo.agent.pace import pause
 from cnsmo.agent.reconcile import Outcome, ServiceAgent
 from cnsmo.agent.report import report_of
 from cnsmo.agent.settings import Settings
@@ -22,7 +24,7 @@ from cnsmo.agent.wakeup import Reason
 from cnsmo.bus.clients import CoreClient
 from cnsmo.model.errors import CnsmoError, Denied, Removed, Unavailable
 from cnsmo.model.lifecycle import State
-from cnsmo.model.resource import AGENT, HOST, Changes, View, joined, member_kind
+from cnsmo.model.resource import HOST, Changes, View, joined, member_kind
 from cnsmo.services import registry
 from cnsmo.services.base import NetworkService
 from cnsmo.state.replica import Replica
@@ -56,7 +58,10 @@ class Worker:
             ServiceAgent(service, settings.system, settings.state_dir, self._label)
             for service in registry.in_order(settings.services)
         ]
-        self._reported: dict[str, tuple[State, str]] = {}
+        self._reported: dict[str, rounds.Said] = {}
+        """How each service stood when that was said last, whether the core took it or not."""
+        self._told: dict[str, rounds.Said] = {}
+        """What the core took."""
         self._told_facts = False
         self._unfinished = False
         """Whether a round ended early: what it had fetched is still to be told and looked at."""
@@ -100,12 +105,16 @@ class Worker:
         news = False
         for agent in self._due():
             name = agent.service.name
+            applied = self._heart.applied_revision(name)
             news |= self._announce([agent]) > 0
             view, refused = self._replica.view(), self._refusals(agent)
             outcome = self._reconcile(agent, view, refused, thorough=True, online=True)
             if outcome is not None:
                 self._tell(name, outcome, asked=False)
-            self._heart.beat_until_confirmed(name)
+            if self._heart.applied_revision(name) > applied:
+                self._heart.beat()
+            else:
+                self._heart.beat_until_confirmed(name)
         return news
 
     def look_for_figures(self) -> None:
@@ -139,11 +148,12 @@ class Worker:
         self._tell_facts(Reason.RESYNC in reasons)
         changes = self._fetch()
         left, self._unfinished = self._unfinished, True
-        declared = left or any(row.kind != AGENT for row in changes.rows)
-        thorough = left or bool(set(reasons) & {Reason.RESYNC, Reason.LOOK, Reason.REPORT})
+        asked = bool(set(reasons) & {Reason.RESYNC, Reason.LOOK, Reason.REPORT})
+        plan = rounds.plan(changes.rows, asked, left, self._behind())
+        untold = False
         trouble: Unavailable | None = None
-        if changes.rows or thorough or self._behind():
-            if declared or thorough:
+        if plan.looks:
+            if plan.announces:
                 try:
                     if self._announce(self._agents) > self._replica.revision:
                         self._fetch()
@@ -151,7 +161,7 @@ class Worker:
                     trouble = exc
             view = self._replica.view()
             outcomes = [
-                (agent, self._reconcile(agent, view, self._refusals(agent), thorough, online=True))
+                (agent, self._reconcile(agent, view, self._refusals(agent), plan.thorough, True))
                 for agent in self._agents
             ]
             if trouble is not None:
@@ -159,8 +169,9 @@ class Worker:
             for agent, outcome in outcomes:
                 if outcome is not None:
                     self._tell(agent.service.name, outcome, left or Reason.REPORT in reasons)
-        if declared or not changes.rows:
-            self._heart.beat(catch_up=not declared)
+                    untold |= outcome.untold
+        if plan.beats and not untold:
+            self._heart.beat(catch_up=plan.catches_up)
         self._unfinished = False
 
     def teardown(self) -> list[str]:
@@ -210,7 +221,7 @@ class Worker:
     def _fetch(self) -> Changes:
         changes = self._client.sync(self._replica.revision)
         self._replica.update(changes)
-        if any(row.kind != AGENT for row in changes.rows) or self._disk_trouble:
+        if rounds.moves(changes.rows) or self._disk_trouble:
             self._save()
         view = self._replica.view()
         announced = {
@@ -224,7 +235,11 @@ class Worker:
             )
             for agent in self._agents
         }
-        self._heart.knows(self._replica.revision, announced)
+        misheard = any(
+            rounds.is_misheard(view, self._host, service, told)
+            for service, told in self._told.items()
+        )
+        self._heart.knows(self._replica.revision, announced, misheard)
         return changes
 
     def _save(self) -> None:
@@ -258,10 +273,13 @@ class Worker:
 
     def _tell(self, service: str, outcome: Outcome, asked: bool) -> None:
         """Report when a service stands differently than was said last, or when asked to."""
+        if outcome.untold:
+            return
         if outcome.repaired:
             told = "drift was repaired: " + "; ".join(outcome.repaired[:5])
             self._report(service, dataclasses.replace(outcome, state=State.DEGRADED, reason=told))
-        if asked or self._reported.get(service) != (outcome.state, outcome.reason):
+        stands = (outcome.state, outcome.reason)
+        if asked or rounds.is_news(self._reported.get(service), stands):
             self._report(service, outcome)
 
     def _reconcile(
@@ -278,7 +296,8 @@ class Worker:
         if view.revision == 0:
             return None
         reach = self._reach if online else None
-        outcome = agent.reconcile(view, self._host, list(refused), thorough, reach)
+        later = 0.0 if thorough else pause(len(view.everybody))
+        outcome = agent.reconcile(view, self._host, list(refused), thorough, reach, later)
         if outcome.applied:
             self._heart.applied(agent.service.name, view.revision)
         trouble = "; ".join([*filter(None, [self._disk_trouble]), *self._left_over])
@@ -295,12 +314,17 @@ class Worker:
     def _report(self, service: str, outcome: Outcome) -> None:
         """Report one service; what the core does not take of it must not stop the others."""
         revision = self._heart.applied_revision(service)
+        report = report_of(service, outcome, revision, self._heart.time())
         try:
-            self._client.report(report_of(service, outcome, revision))
+            self._client.report(report)
         except (Unavailable, Removed, Denied):
             raise
         except CnsmoError as exc:
             LOG.warning("%s: the core does not take the report: %s", service, exc)
+            self._told.pop(service, None)  # it is not told again and again
+        else:
+            self._told[service] = rounds.taken(report)
+            self._heart.misheard = False
         self._reported[service] = (outcome.state, outcome.reason)
         if self._notice is not None:
             self._notice.service(service, outcome.state, outcome.reason)

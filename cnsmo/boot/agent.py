@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from cnsmo.agent import notice
-from cnsmo.agent.identity import EVERY_SERVICE, StateDir
 from cnsmo.boot.machine import CONF_DIR, Machine, say
 from cnsmo.boot.parameters import AgentParameters
 from cnsmo.conf import STATE_DIR
@@ -19,7 +18,6 @@ from cnsmo.model.errors import (
     InvalidRequest,
     Removed,
     Unavailable,
-    Untrusted,
 )
 
 UNIT = "cnsmo-agent.service"
@@ -28,7 +26,7 @@ LEAVE = "cnsmo-leave.service"
 AGENT_DIR = STATE_DIR / "agent"
 LOOK = 0.5
 """Seconds between two looks at how the agent stands."""
-FINAL = {kind.code for kind in (Conflict, Denied, InvalidRequest, Removed, Untrusted)}
+FINAL = {kind.code for kind in (Conflict, Denied, InvalidRequest, Removed)}
 """Errors that no waiting mends."""
 
 
@@ -50,7 +48,7 @@ def boot(given: AgentParameters, machine: Machine) -> dict[str, Any]:
         }
     )
     machine.write(CONF_DIR / "join.token", given.token)
-    told = machine.path(StateDir(AGENT_DIR, EVERY_SERVICE).notice().path)
+    told = machine.path(notice.place(AGENT_DIR, notice.EVERY_SERVICE))
     told.unlink(missing_ok=True)  # by an earlier boot
     units = [
         UNIT,
@@ -69,6 +67,7 @@ def _host(given: AgentParameters) -> dict[str, str]:
         "site": given.site,
         "public_addresses": given.public,
         "behind_nat": given.nat,
+        "ephemeral": "true" if given.leave else "",
     }
 
 

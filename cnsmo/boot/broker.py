@@ -6,16 +6,23 @@ The core itself talks to it on the loopback address, with an account of its own.
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
+import json
 import secrets
 from pathlib import Path
 
 from cnsmo.boot.machine import Machine
 from cnsmo.conf import STATE_DIR
 from cnsmo.trust import authority
+from cnsmo.trust import broker as trusted
 
 CONFIG = Path("/etc/rabbitmq/rabbitmq.conf")
 ENABLED = Path("/etc/rabbitmq/enabled_plugins")
+DEFINITIONS = Path("/etc/rabbitmq/cnsmo.json")
+DATA = Path("/var/lib/rabbitmq/mnesia")
+"""What it has once it ran."""
 PLUGINS = ("rabbitmq_management", "rabbitmq_auth_mechanism_ssl")
 ACCOUNT = "rabbitmq"
 TLS = Path("/etc/rabbitmq/cnsmo")
@@ -29,6 +36,7 @@ RENEWAL = "cnsmo-broker.timer"
 VHOST, AGENTS = "cnsmo", "cnsmo-agents"
 TEXT = """\
 # Made by cnsmo-boot. Agents come over TLS, with certificates; the core on this machine without.
+load_definitions = {definitions}
 listeners.tcp.local = 127.0.0.1:5672
 listeners.ssl.default = 5671
 ssl_options.cacertfile = {tls}/authorities.pem
@@ -51,23 +59,26 @@ management.tcp.port = 15672
 """
 
 
-def prepare(address: str, machine: Machine) -> dict[str, dict[str, str]]:
+def prepare(address: str, machine: Machine, patience: float) -> dict[str, dict[str, str]]:
     """Configure RabbitMQ, and start it.
 
-    address: where agents reach this machine.
+    address: where agents reach this machine. patience: seconds in which it has to be up.
 
     :return: the core's options for it.
     """
-    machine.write(CONFIG, TEXT.format(tls=TLS), ACCOUNT)
+    machine.write(CONFIG, TEXT.format(tls=TLS, definitions=DEFINITIONS), ACCOUNT)
     machine.write(CORE_DIR / ADDRESS, address, "cnsmo")
     certify(machine)
     # rabbitmq-plugins would make it root's alone, with the umask that this program has.
     machine.write(ENABLED, f"[{','.join(PLUGINS)}].\n", ACCOUNT)
-    machine.run("systemctl", "enable", "rabbitmq-server")
-    machine.run("systemctl", "restart", "rabbitmq-server", timeout=300.0)
     password = _secret(CORE_DIR / "broker.password", machine)
     _secret(CORE_DIR / "broker.key", machine)
-    _account(password, machine)
+    machine.write(DEFINITIONS, definitions(password), ACCOUNT)
+    ran_before = any(machine.path(DATA).glob("*"))
+    machine.run("systemctl", "enable", "rabbitmq-server")
+    machine.run("systemctl", "restart", "rabbitmq-server", timeout=patience)
+    if ran_before:
+        _forget_guest(machine)
     place = f"[{address}]" if ":" in address else address
     return {
         "bus": {
@@ -88,13 +99,11 @@ def prepare(address: str, machine: Machine) -> dict[str, dict[str, str]]:
 def certify(machine: Machine) -> None:
     """A new certificate for the broker, and the authorities of today."""
     now = datetime.datetime.now(datetime.UTC)
-    ca = authority.load(machine.path(CORE_DIR / "ca"))
-    chain = ca.broker_chain(machine.path(CORE_DIR / ADDRESS).read_text(), now)
+    ca = authority.loads(machine.read(CORE_DIR / "ca" / authority.FILE))
     machine.folder(TLS, ACCOUNT)
-    machine.write(TLS / "authorities.pem", ca.bundle(now), ACCOUNT)
+    for name, text in trusted.files(ca, machine.read(CORE_DIR / ADDRESS), now).items():
+        machine.write(TLS / name, text, ACCOUNT)
     machine.write(CORE_DIR / AUTHORITIES, ca.bundle(now), "cnsmo")
-    machine.write(TLS / "broker.key", chain.key, ACCOUNT)
-    machine.write(TLS / "broker.pem", chain.certificates, ACCOUNT)
 
 
 def renew(machine: Machine) -> int:
@@ -109,23 +118,38 @@ def renew(machine: Machine) -> int:
 
 def _secret(path: Path, machine: Machine) -> str:
     """Random text in a file of the core's, made once."""
-    there = machine.path(path)
-    if not there.exists():
-        machine.write(path, secrets.token_hex(32), "cnsmo")
-    return there.read_text()
+    try:
+        return machine.read(path)
+    except FileNotFoundError:
+        machine.write(path, made := secrets.token_hex(32), "cnsmo")
+        return made
 
 
-def _account(password: str, machine: Machine) -> None:
-    """The core's account, and the operators' virtual host."""
+def definitions(password: str) -> str:
+    """The core's account and the operators' virtual host, as RabbitMQ reads them when it starts.
+
+    Its own guest is not made then. One start costs less than a single call of rabbitmqctl.
+    """
+    salt = secrets.token_bytes(4)
+    digest = salt + hashlib.sha256(salt + password.encode()).digest()
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    account = {
+        "name": "cnsmo",
+        "password_hash": base64.b64encode(digest).decode(),
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": "administrator",
+    }
+    made = {
+        "users": [account],
+        "vhosts": [{"name": VHOST}],
+        "permissions": [{"user": "cnsmo", "vhost": VHOST, **everything}],
+    }
+    return json.dumps(made, indent=1) + "\n"
+
+
+def _forget_guest(machine: Machine) -> None:
+    """Remove the account that everybody knows, of a start before it was configured."""
     ctl = "rabbitmqctl"
     machine.run(ctl, "await_startup", "--timeout", "120", timeout=150.0)
-    accounts = machine.run(ctl, "-q", "list_users", "--no-table-headers").split()
-    # The password goes through stdin: arguments can be read by everybody.
-    verb = "change_password" if "cnsmo" in accounts else "add_user"
-    machine.run(ctl, verb, "cnsmo", stdin=f"{password}\n")
-    machine.run(ctl, "set_user_tags", "cnsmo", "administrator")
-    if VHOST not in machine.run(ctl, "-q", "list_vhosts", "--no-table-headers").split():
-        machine.run(ctl, "add_vhost", VHOST)
-    machine.run(ctl, "set_permissions", "-p", VHOST, "cnsmo", ".*", ".*", ".*")
-    if "guest" in accounts:
+    if "guest" in machine.run(ctl, "-q", "list_users", "--no-table-headers").split():
         machine.run(ctl, "delete_user", "guest")

@@ -14,7 +14,7 @@ from cnsmo.boot.machine import Machine, say
 from cnsmo.boot.parameters import CoreParameters
 from cnsmo.conf import STATE_DIR
 from cnsmo.conf.join import OPTS
-from cnsmo.model.errors import NotFound, ProgramError, Unavailable
+from cnsmo.model.errors import ProgramError, Unavailable
 from cnsmo.trust import authority
 
 UNIT = "cnsmo-core.service"
@@ -36,31 +36,28 @@ def boot(given: CoreParameters, machine: Machine) -> dict[str, Any]:
     if given.volume:
         volume.mount(given.volume, machine)
     machine.run("systemd-sysusers", str(machine.prefix / "lib" / "sysusers.d" / "cnsmo.conf"))
-    for folder in (STATE_DIR, CORE_DIR):
-        machine.folder(folder, ACCOUNT)
+    machine.folder(STATE_DIR, "root", 0o755)  # an agent here has its directory there, too
+    machine.folder(CORE_DIR, ACCOUNT)
     fingerprint = _authority(machine)
     address = given.address or own_address(machine)
-    machine.configure(broker.prepare(address, machine), ACCOUNT)
+    machine.configure(broker.prepare(address, machine, float(given.wait)), ACCOUNT)
     _manage(machine, "db", "upgrade")
     machine.enable(UNIT, broker.RENEWAL)
-    _await_core(machine, float(given.wait))
+    listed = _await_core(machine, float(given.wait))
     url = f"https://{f'[{address}]' if ':' in address else address}:{JOIN_PORT}"
-    tokens = _tokens(given, machine)
+    tokens = _tokens(given, machine, {str(row["name"]) for row in listed})
     _apply(machine)
     return {"core": url, "ca": fingerprint, "tokens": tokens}
 
 
 def _authority(machine: Machine) -> str:
-    """The fingerprint of the authority, which is made if need be.
-
-    By the account of the core, which keeps its key.
-    """
+    """The fingerprint of the authority, which is made if need be, for the core's account."""
+    machine.folder(CA_DIR, ACCOUNT)
     try:
-        return authority.load(machine.path(CA_DIR)).fingerprint
-    except NotFound:
+        return authority.loads(machine.read(CA_DIR / authority.FILE)).fingerprint
+    except FileNotFoundError:
         made = authority.Authority.new(datetime.datetime.now(datetime.UTC))
-        made.save(machine.path(CA_DIR))
-        machine.own(CA_DIR, ACCOUNT)
+        machine.write(CA_DIR / authority.FILE, made.dumps(), ACCOUNT)
         return made.fingerprint
 
 
@@ -86,18 +83,17 @@ def _manage(machine: Machine, *words: str) -> str:
     return machine.run("runuser", "-u", ACCOUNT, "--", program, *words)
 
 
-def _await_core(machine: Machine, patience: float) -> None:
+def _await_core(machine: Machine, patience: float) -> list[dict[str, Any]]:
+    """The deployments that it tells of, once it answers."""
     until = time.monotonic() + patience
     while True:
         try:
-            _manage(machine, "deployment", "list", "-f", "json")
+            return list(json.loads(_manage(machine, "deployment", "list", "-f", "json")))
         except ProgramError as exc:
             if time.monotonic() > until:
                 raise Unavailable(
                     f"the core does not answer after {patience:.0f} s: {exc}"
                 ) from exc
-        else:
-            return
         time.sleep(LOOK)
 
 
@@ -105,17 +101,16 @@ def _apply(machine: Machine) -> None:
     """Apply the document that came with the user-data, if one did."""
     document = machine.path(DOCUMENT)
     if document.exists():
-        machine.own(DOCUMENT, ACCOUNT)
+        machine.write(DOCUMENT, machine.read(DOCUMENT), ACCOUNT)  # which reads it
         say(f"applying {DOCUMENT}")
         _manage(machine, "apply", str(DOCUMENT))
 
 
-def _tokens(given: CoreParameters, machine: Machine) -> dict[str, str]:
-    """The deployment, and a token for each group."""
+def _tokens(given: CoreParameters, machine: Machine, there: set[str]) -> dict[str, str]:
+    """The deployment, which may be there, and a token for each group."""
     if not given.deployment:
         return {}
-    listed = json.loads(_manage(machine, "deployment", "list", "-f", "json"))
-    if given.deployment not in {row["name"] for row in listed}:
+    if given.deployment not in there:
         _manage(machine, "deployment", "create", given.deployment)
     made = {}
     for grant in given.groups.split(",") if given.groups else ():

@@ -9,6 +9,7 @@ Python 3.9 and later; what CNSMO itself can do is done in the rest of this packa
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
 PARAMETERS = "/etc/cnsmo/boot.json"
@@ -30,6 +32,7 @@ PATIENCE, PAUSE = 60.0, 3.0
 """Seconds for which a server may not answer, and between two tries."""
 MAX_REASON = 500
 """Characters."""
+STATUS, LAST_STAGE, EXPLAIN = "/run/cloud-init/status.json", "cloud-final.service", "--explain"
 
 URL = r"https?://[A-Za-z0-9._~:/@%+=,;&?!*()#\[\]-]{1,2000}"
 PLACE = r"/[A-Za-z0-9._/+-]{1,250}"
@@ -59,6 +62,8 @@ NEEDS = {
 """The programs of each service (and of a driver, or a feature), with their Debian packages."""
 OF_RPM = {"conntrack": "conntrack-tools", "iproute2": "iproute", "python3-pip": "python3.12-pip"}
 """Packages that bear another name there."""
+POLICY = "/usr/sbin/policy-rc.d"
+"""Asked by Debian's packages whether they may start their daemons."""
 NOT_STARTED = {"haproxy", "keepalived", "nftables", "openvpn"}
 """Packages whose own units would run beside CNSMO's."""
 
@@ -67,9 +72,11 @@ class Failed(Exception):
     """The boot cannot go on. The text is for the operator."""
 
 
-def main() -> int:
-    """Boot, unless that was done."""
+def main(words: list[str]) -> int:
+    """Boot, unless that was done. words: of the command line."""
     os.environ["PATH"] = PATH
+    if words[:1] == [EXPLAIN]:
+        return explain(words[1])
     if not os.path.exists(PARAMETERS):
         return 0
     given, told = {}, {}
@@ -90,7 +97,11 @@ def main() -> int:
     say(f"failed: {failure}" if failure else "done")
     if not failure:
         os.unlink(PARAMETERS)  # its secrets are used up, and its work is done
-    return 1 if failure else 0
+        return 0
+    # cloud-init itself says but which script failed, and writes that when its last stage ends.
+    unit = ("systemd-run", "--quiet", "--no-block", "--collect", f"--property=After={LAST_STAGE}")
+    works(*unit, sys.executable, os.path.abspath(__file__), EXPLAIN, failure)
+    return 1
 
 
 def say(text: str) -> None:
@@ -98,11 +109,17 @@ def say(text: str) -> None:
     sys.stderr.write(f"cnsmo-boot: {text}\n")
 
 
-def read(path: str) -> dict[str, Any]:
-    """The parameters, as they were given.
+def explain(failure: str) -> int:
+    """Add the reason to what ``cloud-init status --long`` shows."""
+    status = json.loads(fetch(STATUS))
+    status["v1"]["modules-final"]["errors"].append(f"cnsmo-boot: {failure}")
+    write(f"{STATUS}.cnsmo", json.dumps(status, indent=1).encode())
+    os.replace(f"{STATUS}.cnsmo", STATUS)
+    return 0
 
-    :raises Failed: when that is no table.
-    """
+
+def read(path: str) -> dict[str, Any]:
+    """The parameters, as they were given; Failed when that is no table."""
     try:
         with open(path, encoding="utf-8") as file:
             given = json.load(file)
@@ -120,10 +137,7 @@ def fits(given: dict[str, Any], name: str) -> bool:
 
 
 def check(given: dict[str, Any]) -> None:
-    """Look at the parameters that are used here.
-
-    :raises Failed: naming the one that is wrong; a secret's value is not shown.
-    """
+    """Look at the parameters that are used here; Failed names a wrong one, and shows no secret."""
     for name in PATTERNS:
         if not fits(given, name):
             shown = "" if name == "signal_token" else f": {ascii(given[name])[:80]}"
@@ -131,18 +145,19 @@ def check(given: dict[str, Any]) -> None:
 
 
 def install(given: dict[str, Any]) -> None:
-    """Have CNSMO and the programs that its services run; what is there is not installed again.
-
-    :raises Failed: when one of them cannot be had.
-    """
+    """Have CNSMO and the programs that its services run; what is there is not installed again."""
     baked = os.access(f"{VENV}/bin/cnsmo-boot", os.X_OK) and not given["requirements"]
-    python = find_python()
     missing = packages(given)
-    if not baked and not (python and works(python, "-m", "pip", "--version")):
-        missing.append("python3-pip")
+    stamp = f"{VENV}/installed-{given['requirements_sha256']}"
+    wanted = b"" if baked or os.path.exists(stamp) else requirements(given)
+    if wanted and not archive_of(given, wanted):
+        python = find_python()
+        if not (python and works(python, "-m", "pip", "--version")):
+            missing.append("python3-pip")
     install_packages(missing)
-    if not baked:
-        install_cnsmo(given, find_python())
+    if wanted:
+        install_cnsmo(given, wanted, find_python())
+        write(stamp, b"")
 
 
 def packages(given: dict[str, Any]) -> list[str]:
@@ -172,7 +187,8 @@ def install_packages(names: list[str]) -> None:
     if shutil.which("apt-get"):
         apt = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3")
         run("the package lists", *apt, "update")
-        run("the packages", *apt, "install", "-y", "--no-install-recommends", *names)
+        with no_daemon_started():
+            run("the packages", *apt, "install", "-y", "--no-install-recommends", *names)
     elif shutil.which("dnf"):
         names = [OF_RPM.get(name, name) for name in names]
         run(
@@ -184,6 +200,20 @@ def install_packages(names: list[str]) -> None:
         run(name, "systemctl", "disable", "--now", f"{name}.service")
 
 
+@contextlib.contextmanager
+def no_daemon_started() -> Iterator[None]:
+    """Meanwhile no package starts its daemon: CNSMO does, once it is configured."""
+    ours = not os.path.lexists(POLICY)
+    if ours:
+        write(POLICY, b"#!/bin/sh\nexit 101\n")
+        os.chmod(POLICY, 0o755)  # nosec B103  # a program
+    try:
+        yield
+    finally:
+        if ours:
+            os.unlink(POLICY)
+
+
 def find_python() -> str:
     """A Python that CNSMO runs on; "" when there is none."""
     asked = "import sys; sys.exit(sys.version_info < (3, 11))"
@@ -191,37 +221,67 @@ def find_python() -> str:
     return next((name for name in names if shutil.which(name) and works(name, "-c", asked)), "")
 
 
-def install_cnsmo(given: dict[str, Any], python: str) -> None:
-    """CNSMO, into a virtual environment of its own; every file has to have the pinned digest."""
-    if not python:
-        raise Failed("there is no Python 3.11 or later here")
-    if not given["requirements"]:
-        raise Failed(
-            f"CNSMO is not in this image (no {VENV}/bin/cnsmo-boot), and cnsmo_requirements does "
-            "not say what to install"
-        )
-    if not given["requirements_sha256"]:
+def requirements(given: dict[str, Any]) -> bytes:
+    """The pins of all that CNSMO is installed from; Failed when they are others than given."""
+    place, digest = given["requirements"], given["requirements_sha256"]
+    if not place:
+        why = "and cnsmo_requirements does not say what to install"
+        raise Failed(f"CNSMO is not in this image (no {VENV}/bin/cnsmo-boot), {why}")
+    if not digest:
         raise Failed("cnsmo_requirements is given without cnsmo_requirements_sha256")
-    listed, digest = f"{VENV}/requirements.txt", given["requirements_sha256"]
-    stamp = f"{VENV}/installed-{digest}"
-    if os.path.exists(stamp):
-        return
-    text = fetch(given["requirements"])
+    text = fetch(place)
     if hashlib.sha256(text).hexdigest() != digest:
-        raise Failed(f"{given['requirements']} has another SHA-256 than cnsmo_requirements_sha256")
+        raise Failed(f"{place} has another SHA-256 than cnsmo_requirements_sha256")
+    return text
+
+
+def archive_of(given: dict[str, Any], wanted: bytes) -> tuple[str, str] | None:
+    """An archive of the wheelhouse, installed for a Python that is here, and its digest."""
+    pinned = r"(?m)^# cp3([0-9]+)-(\w+) ([\w.-]+) ([0-9a-f]{64})$"
+    for minor, machine, name, digest in re.findall(pinned, wanted.decode()):
+        here = machine == os.uname().machine and os.path.exists(f"/usr/bin/python3.{minor}")
+        if here and given["wheelhouse"]:
+            return name, digest
+    return None
+
+
+def install_cnsmo(given: dict[str, Any], wanted: bytes, python: str) -> None:
+    """CNSMO, into a virtual environment of its own; every file has to have the pinned digest."""
     say(f"installing CNSMO into {VENV}")
     shutil.rmtree(VENV, ignore_errors=True)
+    archive = archive_of(given, wanted)
+    if archive:
+        unpack(given["wheelhouse"], *archive)
+        return
+    if not python:
+        raise Failed("there is no Python 3.11 or later here")
     run("the virtual environment", python, "-m", "venv", "--without-pip", VENV)
-    with open(listed, "wb") as file:
-        file.write(text)
+    listed = f"{VENV}/requirements.txt"
+    write(listed, wanted)
     run(
         "CNSMO",
         *(python, "-m", "pip", "--python", f"{VENV}/bin/python", "install", "--quiet"),
         *("--disable-pip-version-check", "--no-input", "--no-cache-dir", "--retries", "3"),
         *("--require-hashes", "--only-binary", ":all:", "--requirement", listed, *source(given)),
     )
-    with open(stamp, "wb"):
-        pass
+
+
+def unpack(wheelhouse: str, name: str, digest: str) -> None:
+    """An archive of the wheelhouse: the virtual environment as pip has made it elsewhere."""
+    place, here = f"{wheelhouse.rstrip('/')}/{name}", f"{VENV}/{name}"
+    content = fetch(place)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise Failed(f"{place} has another SHA-256 than the requirements say")
+    os.makedirs(VENV, mode=0o755)
+    write(here, content)
+    run("CNSMO", "tar", "-C", VENV, "--no-same-owner", "-xzf", here)
+    os.unlink(here)
+
+
+def write(path: str, content: bytes) -> None:
+    """A file."""
+    with open(path, "wb") as file:
+        file.write(content)
 
 
 def source(given: dict[str, Any]) -> list[str]:
@@ -271,11 +331,9 @@ def in_words(exc: OSError) -> str:
 
 
 def go_on() -> dict[str, Any]:
-    """Let the installed CNSMO do the rest.
-
-    :return: its ``reason`` if it failed, and ``data`` for whoever waits.
-    """
-    done = subprocess.run([f"{VENV}/bin/cnsmo-boot"], stdout=subprocess.PIPE, check=False)
+    """Let the installed CNSMO do the rest: its ``reason`` if it failed, ``data`` for who waits."""
+    with timed("cnsmo-boot"):
+        done = subprocess.run([f"{VENV}/bin/cnsmo-boot"], stdout=subprocess.PIPE, check=False)
     try:
         told: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
@@ -312,17 +370,24 @@ def works(*words: str) -> bool:
         return False
 
 
-def run(what: str, *words: str) -> None:
-    """Run a program; its output goes to cloud-init's log.
+@contextlib.contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Say what a step took."""
+    begin = os.times()
+    yield
+    end = os.times()
+    work = sum(end[:4]) - sum(begin[:4])
+    say(f"{what}: {end[4] - begin[4]:.1f} s, {work:.1f} s of a processor")
 
-    :raises Failed: with what it said last.
-    """
+
+def run(what: str, *words: str) -> None:
+    """Run a program; its output goes to cloud-init's log. Failed has what it said last."""
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     quiet["PYTHONDONTWRITEBYTECODE"] = ""
-    done = subprocess.run(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=quiet, text=True, check=False
-    )
-    sys.stderr.write(done.stdout)
+    both: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with timed(what):
+        done = subprocess.run(words, env=quiet, text=True, check=False, **both)
+        sys.stderr.write(done.stdout)
     if done.returncode:
         lines = [line for line in done.stdout.splitlines() if re.match(r"(?i)e:|error", line)]
         said = " ".join(lines[-2:] or done.stdout.split()[-40:])
@@ -330,4 +395,4 @@ def run(what: str, *words: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

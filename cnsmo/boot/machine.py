@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
-import shutil
+import grp
+import os
+import pwd
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cnsmo.files import write_file
+from cnsmo.files import folder_below, write_in
 from cnsmo.model.errors import InvalidRequest
-from cnsmo.services.base import System
+
+if TYPE_CHECKING:
+    from cnsmo.services.base import System
 
 UNITS = Path("/etc/systemd/system")
 CONF_DIR = Path("/etc/cnsmo")
@@ -19,6 +24,9 @@ BOOT_CONF = CONF_DIR / "cnsmo.conf.d" / "50-boot.conf"
 
 class Machine:
     """This machine, or what stands below ``root`` in a test.
+
+    Some directories are another account's, who may put a link in the place of anything there: no
+    link is followed.
 
     prefix: of the virtual environment that CNSMO is installed in.
     """
@@ -34,26 +42,37 @@ class Machine:
 
     def write(self, path: Path, text: str, owner: str = "root", mode: int = 0o600) -> None:
         """A file; until it is whole, its owner alone can read it."""
-        there = self.path(path)
-        if not there.parent.exists():
-            there.parent.mkdir(mode=0o755, parents=True)
-            there.parent.chmod(0o755)  # whatever the umask takes away
-        write_file(there, text)
-        there.chmod(mode)
-        self.own(path, owner)
+        self._make(path.parent, 0o755)
+        with folder_below(self.root, _inside(path.parent)) as inside:
+            write_in(inside, path.name, text, mode=mode, owner=ids(owner))
 
-    def folder(self, path: Path, owner: str) -> None:
-        """A directory of mode 0700."""
-        there = self.path(path)
-        there.mkdir(mode=0o700, parents=True, exist_ok=True)
-        there.chmod(0o700)
-        self.own(path, owner)
+    def read(self, path: Path) -> str:
+        """What a file holds.
 
-    def own(self, path: Path, owner: str) -> None:
-        """Give a file, or a directory with all in it, to an account."""
-        there = self.path(path)
-        for found in (there, *(there.rglob("*") if there.is_dir() else ())):
-            shutil.chown(found, owner, owner)
+        :raises OSError: when it cannot be read, or is a link.
+        """
+        with folder_below(self.root, _inside(path.parent)) as inside:
+            found = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=inside)
+            with open(found, encoding="utf-8") as file:
+                return file.read()
+
+    def folder(self, path: Path, owner: str, mode: int = 0o700) -> None:
+        """A directory, which need not be empty."""
+        self._make(path, mode)
+        with folder_below(self.root, _inside(path)) as found:
+            os.fchown(found, *ids(owner))
+            os.fchmod(found, mode)
+
+    def _make(self, path: Path, mode: int) -> None:
+        """A directory with all above it; those that are there stay as they are."""
+        for level in reversed([path, *path.parents][:-1]):
+            with folder_below(self.root, _inside(level.parent)) as above:
+                try:
+                    os.mkdir(level.name, mode, dir_fd=above)
+                except FileExistsError:
+                    continue
+            with folder_below(self.root, _inside(level)) as made:
+                os.fchmod(made, mode)  # whatever the umask takes away
 
     def configure(self, options: Mapping[str, Mapping[str, str]], owner: str = "root") -> None:
         """What the boot says in the configuration: group, then option to value.
@@ -91,6 +110,15 @@ class Machine:
         :raises ProgramError: when it fails.
         """
         return self.system.run(*words, timeout=timeout, stdin=stdin).stdout
+
+
+def _inside(path: Path) -> Path:
+    return path.relative_to("/")
+
+
+def ids(account: str) -> tuple[int, int]:
+    """User and group of an account, whose group bears its name."""
+    return pwd.getpwnam(account).pw_uid, grp.getgrnam(account).gr_gid
 
 
 def say(text: str) -> None:

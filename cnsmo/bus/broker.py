@@ -54,6 +54,12 @@ class Broker(abc.ABC):
         :raises InvalidRequest: when what the driver needs is not configured.
         """
 
+    def check(self) -> None:  # noqa: B027  # most may start with whatever they could read
+        """Refuse settings with which no core shall start.
+
+        :raises InvalidRequest: saying which, and what instead.
+        """
+
     def authorities(self) -> str:
         """Who vouches for the broker, as PEM; empty: agents know whom to believe.
 

@@ -5,24 +5,30 @@ from __future__ import annotations
 
 import getpass
 import socket
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import oslo_messaging
 from kombu.exceptions import OperationalError
 from oslo_config import cfg
+from oslo_log import log
 from oslo_messaging.exceptions import MessageUndeliverable
 from pydantic import BaseModel, ValidationError
 
+from cnsmo import __version__
 from cnsmo.bus import transport
 from cnsmo.bus.envelope import opened
 from cnsmo.bus.knock import PATIENCE, knock
+from cnsmo.bus.versions import Fields, Versions
 from cnsmo.model import messages as msg
 from cnsmo.model.audit import AuditLine, AuditPage, AuditQuery
-from cnsmo.model.errors import CnsmoError, Unavailable
+from cnsmo.model.errors import CnsmoError, Unavailable, UnknownCall
+from cnsmo.model.host import CloudFacts
 from cnsmo.model.reading import read
 from cnsmo.model.resource import Changes, Row
 
+LOG = log.getLogger(__name__)
 M = TypeVar("M", bound=BaseModel)
 REACH_SECONDS = 5.0
 """How long to wait for a broker that was never there since this process began."""
@@ -31,16 +37,18 @@ REACH_SECONDS = 5.0
 class _Client:
     """Calls a topic of the core and opens the answers."""
 
-    def __init__(
-        self,
-        conf: cfg.ConfigOpts,
-        topic: str,
-        version: str,
-        context: dict[str, Any],
-        timeout: float,
-    ) -> None:
+    TOPIC: ClassVar[str]
+    VERSION: ClassVar[str]
+    SINCE: ClassVar[Mapping[str, str]] = {}
+    """The version that brought a call, where it was none of the first."""
+    FIELDS: ClassVar[Fields] = {}
+    """By call: the version that brought a key of what it says."""
+
+    def __init__(self, conf: cfg.ConfigOpts, context: dict[str, Any], timeout: float) -> None:
         self._conf = conf
-        self._topic, self._version, self._timeout = topic, version, timeout
+        self._timeout = timeout
+        cap = conf.bus.upgrade_levels.get(self.TOPIC, "")
+        self._versions = Versions(self.VERSION, cap, self.SINCE, self.FIELDS)
         self._patience = min(timeout, REACH_SECONDS)
         self.context = context
         self._use("", transport.EXCHANGE)
@@ -50,16 +58,20 @@ class _Client:
         self._url, self._exchange = url, exchange
         self._rpc = oslo_messaging.get_rpc_client(
             transport.calls(self._conf, url),
-            oslo_messaging.Target(topic=self._topic, version=self._version, exchange=exchange),
+            oslo_messaging.Target(topic=self.TOPIC, exchange=exchange),
             timeout=self._timeout,
             retry=transport.RETRIES,
             transport_options=oslo_messaging.TransportOptions(at_least_once=True),
         )
 
+    def _said(self) -> dict[str, Any]:
+        """What is said with each call."""
+        return self.context
+
     def _call(self, method: str, **arguments: Any) -> Any:
         transport.reach(self._conf, self._patience, self._url, self._exchange)
         try:
-            return opened(self._rpc.call(self.context, method, **arguments))
+            return self._answer(method, arguments)
         except oslo_messaging.RemoteError as exc:
             raise CnsmoError(
                 f"the core could not take the call {method} ({exc.exc_type}): is it of the same "
@@ -72,6 +84,21 @@ class _Client:
                 f"no core answered {method} in time: is cnsmo-core running, and is the broker "
                 "reachable ([bus] url)?"
             ) from exc
+
+    def _answer(self, method: str, arguments: Mapping[str, Any]) -> Any:
+        while True:
+            version, said = self._versions.fit(method, arguments)
+            try:
+                return opened(self._rpc.prepare(version=version).call(self._said(), method, **said))
+            except UnknownCall:
+                if not self._versions.refused(version):
+                    raise
+                LOG.info("%s: a core does not take version %s: an older one it is", method, version)
+
+
+def author() -> str:
+    """Who runs this program, as operators' writes tell it: NAME@MACHINE."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def _as(model: type[M], value: Any) -> M:
@@ -94,13 +121,17 @@ class CoreClient(_Client):
 
     * 1.0: join, sync, facts, announce, withdraw, report, heartbeat, leave.
     * 1.1: certify; hosts join over HTTPS instead.
+    * 1.2: report and heartbeat say when they were made.
     """
 
-    VERSION = "1.1"
+    TOPIC = transport.AGENTS_TOPIC
+    VERSION = "1.2"
+    SINCE = {"certify": "1.1"}
+    FIELDS = {"report": {"made_at": "1.2"}, "heartbeat": {"made_at": "1.2"}}
 
     def __init__(self, conf: cfg.ConfigOpts, timeout: float) -> None:
         """timeout in seconds. Until ``identify`` nothing is answered."""
-        super().__init__(conf, transport.AGENTS_TOPIC, self.VERSION, {}, timeout)
+        super().__init__(conf, {}, timeout)
 
     def identify(self, ident: str, secret: str, url: str = "") -> None:
         """Say on every call from now on who calls.
@@ -111,6 +142,14 @@ class CoreClient(_Client):
         self.context = {"agent_id": ident, "agent_secret": secret}
         if url:
             self._use(url, transport.agent_topic(ident))
+
+    def _said(self) -> dict[str, Any]:
+        """Beside who calls: what helps to find out what may go wrong. A core decides nothing by it.
+
+        A core that does not know these keys passes them over.
+        """
+        told = {"agent_clock": time.time(), "agent_rpc": self.VERSION}
+        return {**self.context, **told, "agent_release": __version__}
 
     def knock(self, patience: float) -> None:
         """Find out over a new connection whether the broker can be reached.
@@ -168,13 +207,28 @@ class OperatorClient(_Client):
     * 1.2: adjust, plan_delete; service_delete refuses what others need.
     * 1.3: host_readmit, host_removals, host_quarantine, bus_audit.
     * 1.4: audit_list; adjust takes a patch, for several instances.
+    * 1.5: host_remove revokes tokens, or keeps them; host_learn, provider_list.
     """
 
-    VERSION = "1.4"
+    TOPIC = transport.OPERATORS_TOPIC
+    VERSION = "1.5"
+    SINCE = {
+        "rows": "1.1",
+        "plan_delete": "1.2",
+        "service_delete": "1.2",
+        "host_readmit": "1.3",
+        "host_removals": "1.3",
+        "host_quarantine": "1.3",
+        "bus_audit": "1.3",
+        "audit_list": "1.4",
+        "adjust": "1.4",
+        "host_remove": "1.5",
+        "host_learn": "1.5",
+        "provider_list": "1.5",
+    }
 
     def __init__(self, conf: cfg.ConfigOpts, timeout: float = 30.0) -> None:
-        who = f"{getpass.getuser()}@{socket.gethostname()}"
-        super().__init__(conf, transport.OPERATORS_TOPIC, self.VERSION, {"author": who}, timeout)
+        super().__init__(conf, {"author": author()}, timeout)
 
     def deployment_create(self, name: str) -> msg.DeploymentStatus:
         """Make an empty deployment."""
@@ -225,9 +279,13 @@ class OperatorClient(_Client):
         """All hosts with their agents."""
         return _all(msg.HostStatus, self._call("host_list", deployment=deployment))
 
-    def host_remove(self, deployment: str, host: str) -> int:
-        """Remove a host for good; the revision that holds it."""
-        return int(self._call("host_remove", deployment=deployment, host=host))
+    def host_remove(self, deployment: str, host: str, keep_tokens: bool = False) -> int:
+        """Remove a host for good, and revoke the tokens by which it came, unless they are kept.
+
+        :return: the revision that holds it.
+        """
+        done = self._call("host_remove", deployment=deployment, host=host, keep_tokens=keep_tokens)
+        return int(done)
 
     def host_removals(self, deployment: str) -> list[msg.RemovedHost]:
         """All hosts that were removed, the newest last."""
@@ -241,9 +299,18 @@ class OperatorClient(_Client):
         """For some time, let the next join of that name take the host's place."""
         self._call("host_readmit", deployment=deployment, host=host, seconds=seconds)
 
+    def host_learn(self, deployment: str, host: str, facts: CloudFacts) -> int:
+        """Note what a cloud says of a host; the revision that holds it."""
+        said = facts.model_dump(mode="json")
+        return int(self._call("host_learn", deployment=deployment, host=host, facts=said))
+
     def service_list(self, deployment: str) -> list[Row]:
         """All declared instances of services."""
         return _all(Row, self._call("service_list", deployment=deployment))
+
+    def provider_list(self, deployment: str) -> list[msg.ProviderStatus]:
+        """What cores keep in the cloud for the deployment's instances."""
+        return _all(msg.ProviderStatus, self._call("provider_list", deployment=deployment))
 
     def member_list(self, deployment: str, service: str, instance: str) -> dict[str, Row]:
         """What hosts announced to an instance, by host."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,14 @@ from cnsmo.model.errors import CnsmoError, InvalidRequest, from_code
 from cnsmo.model.wording import in_words
 
 LOG = log.getLogger(__name__)
+OK = "ok"
+
+
+class Endpoints:
+    """What answers calls; it may want to know what became of each."""
+
+    def _answered(self, call: str, outcome: str, seconds: float) -> None:
+        """A call was answered. outcome: OK, or the code of the error."""
 
 
 def answers(method: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
@@ -30,21 +39,32 @@ def answers(method: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
 
     @functools.wraps(method)
     def wrapped(self: Any, ctxt: dict[str, Any], /, **kwargs: Any) -> dict[str, Any]:
+        began = time.monotonic()
+        answer = attempt(self, ctxt, kwargs)
+        if isinstance(self, Endpoints):
+            self._answered(method.__name__, _outcome(answer), time.monotonic() - began)
+        return answer
+
+    def attempt(self: Any, ctxt: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:
         try:
             return {"value": _plain(method(self, ctxt, **kwargs))}
         except CnsmoError as exc:
-            return _error(exc.code, exc.message, exc.details)
+            return refusal(exc)
         except ValidationError as exc:
-            return _error(InvalidRequest.code, f"{method.__name__}: {in_words(exc)}", {})
+            return refusal(InvalidRequest(f"{method.__name__}: {in_words(exc)}"))
         except TypeError as exc:
             if exc.__traceback__ is not None and exc.__traceback__.tb_next is None:
-                return _error(InvalidRequest.code, f"{method.__name__}: wrong arguments", {})
-            return _incident(method.__name__)
-        except Exception:  # noqa: BLE001  # reported under a number, by _incident
-            return _incident(method.__name__)
+                return refusal(InvalidRequest(f"{method.__name__}: wrong arguments"))
+            return incident(method.__name__)
+        except Exception:  # noqa: BLE001  # reported under a number
+            return incident(method.__name__)
 
     exposed: Callable[..., dict[str, Any]] = oslo_messaging.expose(wrapped)
     return exposed
+
+
+def _outcome(answer: dict[str, Any]) -> str:
+    return str(answer["error"]["code"]) if "error" in answer else OK
 
 
 def opened(answer: Any) -> Any:
@@ -60,17 +80,17 @@ def opened(answer: Any) -> Any:
     return answer["value"]
 
 
-def _incident(method: str) -> dict[str, Any]:
+def refusal(exc: CnsmoError) -> dict[str, Any]:
+    """The answer that raises the same error on the other side."""
+    error = {"code": exc.code, "message": exc.message, "details": _plain(exc.details)}
+    return {"error": error}
+
+
+def incident(method: str) -> dict[str, Any]:
     """Log an unforeseen exception under a number, and tell the caller only the number."""
     number = secrets.token_hex(4)
     LOG.exception("incident %s in %s", number, method)  # noqa: LOG004  # called where one is handled
-    return _error(
-        CnsmoError.code, f"internal error in {method}; the core's log has incident {number}", {}
-    )
-
-
-def _error(code: str, message: str, details: dict[str, Any]) -> dict[str, Any]:
-    return {"error": {"code": code, "message": message, "details": _plain(details)}}
+    return refusal(CnsmoError(f"internal error in {method}; the core's log has incident {number}"))
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ import oslo_messaging
 from oslo_config import cfg
 from oslo_log import log
 
-from cnsmo.bus import transport
+from cnsmo.bus import serving, transport
 from cnsmo.model.messages import EventMessage
 
 LOG = log.getLogger(__name__)
@@ -67,14 +67,8 @@ class Watch:
         :raises Unavailable: when the broker is not reachable.
         """
         transport.reach(self._conf, REACH_SECONDS)
-        self._listener = oslo_messaging.get_rpc_server(
-            transport.listening(self._conf),
-            oslo_messaging.Target(
-                topic=transport.EVENTS_TOPIC, exchange=transport.EVENTS_TOPIC, server="watch"
-            ),
-            [_Sink(self._arrived)],
-            executor="threading",
-        )
+        bus, events = transport.listening(self._conf), transport.EVENTS_TOPIC
+        self._listener = serving.server(bus, events, events, "watch", _Sink(self._arrived))
         self._listener.start(override_pool_size=1)
         return self
 
@@ -108,6 +102,10 @@ class _Sink:
     def event(self, ctxt: dict[str, Any], event: dict[str, Any]) -> None:
         """Called by oslo.messaging for each event; one thread, so their order is kept."""
         self._arrived.put(EventMessage.model_validate(event))
+
+    @oslo_messaging.expose
+    def roll_call(self, ctxt: dict[str, Any], topic: str) -> None:
+        """Cores are asked who is there; who watches is none."""
 
 
 class Unwatched:

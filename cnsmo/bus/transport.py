@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import random
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from oslo_config import cfg
 from oslo_log import log
 from oslo_messaging.exceptions import MessageUndeliverable
 
-from cnsmo.bus import inprocess
+from cnsmo.bus import inprocess, tls, uncompressed
 from cnsmo.conf.bus import IN_PROCESS
 from cnsmo.model.errors import InvalidRequest, Unavailable
 
@@ -42,6 +43,7 @@ BAD_URL_ERRORS = (
     oslo_messaging.DriverLoadFailure,
     ValueError,
 )
+DICE = random.SystemRandom()
 RETRIES = 1
 """Tries to reach the broker anew within one call: its connection may be an old one, from before a
 restart of the broker. Who called decides what comes after."""
@@ -52,9 +54,18 @@ LISTENING_OPTIONS = {"amqp_auto_delete": "true", "rabbit_quorum_queue": "false"}
 ACCOUNT_OPTIONS = {"amqp_durable_queues": "true", "use_queue_manager": "true"}
 """Of an agent with an account of its own: the exchange that the core made for it lasts, and its
 queues have names that its account may use."""
-DEFAULTS = {"rabbit_transient_queues_ttl": 60, "rabbit_interval_max": 10}
-"""Our defaults in [oslo_messaging_rabbit], in seconds: after which an abandoned queue expires, and
-the longest pause between two tries to find a lost broker again."""
+DEFAULTS: Mapping[str, float] = {
+    "rabbit_transient_queues_ttl": 60,
+    "rabbit_interval_max": 8 + DICE.randrange(5),
+    "rabbit_retry_interval": 1 + DICE.randrange(2),
+    "kombu_reconnect_delay": round(DICE.uniform(0.1, 2.5), 2),
+}
+"""Our defaults in [oslo_messaging_rabbit], in seconds: after which an abandoned queue expires; the
+longest and the shortest pause between two tries to find a lost broker again, and what is added to
+each. A broker that comes back is not to meet everybody in one moment, so each process draws its
+own. (oslo.messaging's ``kombu_reconnect_splay`` is only written to its log.)"""
+QUORUM_OPTIONS = {"rabbit_quorum_queue": "true", "amqp_durable_queues": "true"}
+"""The queues of calls are on several nodes of a cluster, and outlive each of them."""
 
 BY_CERTIFICATE = {"rabbit_login_method": "EXTERNAL"}
 """In a URL: the account is the common name of the certificate, and has no password."""
@@ -86,7 +97,9 @@ def calls(conf: cfg.ConfigOpts, url: str = "") -> oslo_messaging.RPCTransport:
 
     url: of the broker, with an account of one's own; empty: ``[bus] url``.
     """
-    return _opened(conf, "calls", oslo_messaging.get_rpc_transport, {}, url)
+    # Who has an account is told in the URL how the queues there are made.
+    options = QUORUM_OPTIONS if conf.bus.quorum_queues and not url else {}
+    return _opened(conf, "calls", oslo_messaging.get_rpc_transport, options, url)
 
 
 def listening(conf: cfg.ConfigOpts, url: str = "") -> oslo_messaging.RPCTransport:
@@ -233,6 +246,8 @@ def _opened(
     with _LOCK:
         if key not in _OPEN:
             inprocess.register()
+            uncompressed.register()
+            tls.register()
             _set_defaults(conf)
             try:
                 parsed = oslo_messaging.TransportURL.parse(conf, key[1])

@@ -11,8 +11,9 @@ from oslo_config import cfg
 
 from cnsmo import conf
 from cnsmo.agent import facts
-from cnsmo.agent.identity import EVERY_SERVICE, StateDir
+from cnsmo.agent.identity import StateDir
 from cnsmo.agent.join import JoinClient
+from cnsmo.agent.notice import EVERY_SERVICE
 from cnsmo.agent.process import AgentProcess
 from cnsmo.agent.settings import Settings
 from cnsmo.agent.system import LocalSystem
@@ -64,7 +65,7 @@ def settings(options: cfg.ConfigOpts) -> Settings:
     names = [alone] if alone else list(group.services) or list(registry.services())
     for name in names:
         registry.service(name)
-    system = LocalSystem(ways=_ways(options))
+    system = LocalSystem(ways=_ways(options), stays=True)
     return Settings(
         state_dir=StateDir(Path(group.state_dir), alone or EVERY_SERVICE),
         host=facts.host_name(options),

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cnsmo.agent.system import LocalSystem
-from cnsmo.boot import agent, broker, core, farewell, first
+from cnsmo.boot import first
 from cnsmo.boot.machine import Machine
 from cnsmo.boot.parameters import ROLES, AgentParameters, CoreParameters
 from cnsmo.cmd import program
@@ -35,9 +35,14 @@ def main() -> int:
     )
     asked = parser.parse_args()
     machine = Machine(LocalSystem(), Path(sys.prefix))
+    # What the other roles need is not imported: on a small VM that takes seconds.
     if asked.farewell:
+        from cnsmo.boot import farewell
+
         return program.run("cnsmo-boot", lambda: farewell.say_it(machine))
     if asked.renew:
+        from cnsmo.boot import broker
+
         return program.run("cnsmo-boot", lambda: broker.renew(machine))
     try:
         told: dict[str, Any] = {"data": _boot(Path(first.PARAMETERS), machine)}
@@ -49,9 +54,13 @@ def main() -> int:
 
 def _boot(path: Path, machine: Machine) -> dict[str, Any]:
     given = parameters(path.read_text())
-    if isinstance(given, AgentParameters):
-        return agent.boot(given, machine)
-    return core.boot(given, machine)
+    if isinstance(given, CoreParameters):
+        from cnsmo.boot import core
+
+        return core.boot(given, machine)
+    from cnsmo.boot import agent
+
+    return agent.boot(given, machine)
 
 
 def parameters(text: str) -> AgentParameters | CoreParameters:

@@ -43,7 +43,7 @@ def main() -> int:
 def _work() -> int:
     conf.load(program="cnsmo-core")
     transport.check(conf.CONF)
-    broker.load(conf.CONF)
+    broker.load(conf.CONF).check()
     engine = make_engine(conf.CONF)
     try:
         schema.check(engine)

@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 
-from cnsmo.manage import app
+SELDOM = 200_000
+"""So many objects more there have to be until garbage is looked for: most commands are over by
+then, and those that watch for days have not much of it."""
+gc.set_threshold(SELDOM)
+
+from cnsmo.manage import app  # noqa: E402
 
 
 def main() -> int:

@@ -12,10 +12,10 @@ from oslo_db import options as db_options
 from oslo_log import log
 
 from cnsmo import __version__
-from cnsmo.conf import agent, bus, core, host, join, metrics, secrets
+from cnsmo.conf import agent, bus, cloud, core, core_metrics, host, join, logs, metrics, secrets
 
 CONF = cfg.CONF
-MODULES = (core, agent, host, metrics, bus, join, secrets)
+MODULES = (core, core_metrics, agent, host, metrics, bus, join, secrets, cloud)
 STATE_DIR = Path("/var/lib/cnsmo")
 
 QUIET = [
@@ -60,3 +60,4 @@ def load(argv: Sequence[str] | None = None, program: str = "cnsmo") -> None:
         version=__version__,
     )
     log.setup(CONF, "cnsmo")
+    logs.guard()

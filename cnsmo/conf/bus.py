@@ -14,15 +14,37 @@ OPTS = [
         default=IN_PROCESS,
         secret=True,
         help="Where the broker is, in oslo.messaging's form, as "
-        "rabbit://user:password@host:5671/vhost. The default lives within one process: for the "
+        "rabbit://user:password@host:5671/vhost; of a cluster, all hosts, each with the account, "
+        "with commas between. The default lives within one process: for the "
         "lab and for tests. [oslo_messaging_rabbit] holds all else (TLS, quorum queues, ...). "
         "Where [bus] broker makes the agents' accounts, this is the operators' virtual host.",
+    ),
+    cfg.BoolOpt(
+        "quorum_queues",
+        default=False,
+        help="Whether the queues in which calls wait for a core are quorum queues, as they should "
+        "be at a cluster: a node that dies takes none of them with it. The same for all cores, and "
+        "for operators and agents that share [bus] url. What is there cannot be changed: see "
+        "doc/operator.md.",
+    ),
+    cfg.DictOpt(
+        "upgrade_levels",
+        default={},
+        help="The newest version to speak to cores while some of them are older, by topic, as "
+        "cnsmo-core:1.1,cnsmo-operator:1.4; for agents and operators. Left out: who speaks finds "
+        "out, and an older core costs a call more now and then.",
     ),
     cfg.StrOpt(
         "broker",
         default="none",
         help="Who makes the agents' accounts at the broker: 'rabbitmq' through its management "
         "API, each agent apart from all others; 'none' where all share [bus] url. For cores.",
+    ),
+    cfg.BoolOpt(
+        "shared_account",
+        default=False,
+        help="With broker = none: start although all agents share the account in [bus] url, so "
+        "that whoever has one VM can do what the operator can. For cores.",
     ),
     cfg.StrOpt(
         "agents_url",

@@ -24,6 +24,12 @@ OPTS = [
         "else those of the interface's own addresses that are global.",
     ),
     cfg.BoolOpt(
+        "ephemeral",
+        default=False,
+        help="This host comes and goes: when nothing was heard of it for [core] gone_after "
+        "seconds, the core removes it; others stay 'down' until an operator does.",
+    ),
+    cfg.BoolOpt(
         "behind_nat",
         default=False,
         help="Nobody outside this host's own subnet can call it: it always calls first.",

@@ -51,6 +51,11 @@ class AgentsSide:
         self._keep(self._serve())
         return True
 
+    @property
+    def answering(self) -> bool:
+        """Whether agents are answered."""
+        return self._server is not None
+
     def stop(self) -> None:
         """Finish what was begun, and end."""
         with self._lock:

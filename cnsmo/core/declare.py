@@ -200,17 +200,22 @@ def _of_hosts(services: Iterable[str]) -> list[str]:
 def _plan(document: Document, view: View) -> tuple[Plan, View]:
     """The plan without effects, and the view as it would be.
 
-    Who was named before and is gone since stands in the way of no other change.
+    What is in force was right when it was declared. Where it is wrong since, by who left, or by
+    what a host says of itself, that stands in the way of no other change.
     """
     wanted, problems = specs.validate(document)
     after = planned(view, wanted)
     found = [] if problems else _problems(after)
-    absent = _still_absent(view, [problem for problem in found if problem.absent])
-    problems += [document.located(problem) for problem in found if problem not in absent]
+    known = _in_force(view, found)
+    problems += [document.located(problem) for problem in found if problem not in known]
     if problems:
         raise invalid(problems)
-    plan = _changed(view, wanted)
-    return plan.model_copy(update={"absent": [document.located(each) for each in absent]}), after
+    told = [document.located(problem) for problem in known]
+    update = {
+        "absent": [problem for problem in told if problem.absent],
+        "known": [problem for problem in told if not problem.absent],
+    }
+    return _changed(view, wanted).model_copy(update=update), after
 
 
 def _plan_delete(view: View, service: str, instance: str) -> tuple[Plan, View]:
@@ -249,10 +254,10 @@ def _problems(view: View) -> list[Problem]:
     return problems
 
 
-def _still_absent(view: View, absent: list[Problem]) -> list[Problem]:
-    """Those of them who are named in what is in force already, in whatever place of an instance."""
-    known = {(_instance(each), each.message) for each in (_problems(view) if absent else ())}
-    return [each for each in absent if (_instance(each), each.message) in known]
+def _in_force(view: View, found: list[Problem]) -> list[Problem]:
+    """Those of them that what is in force has already, in whatever place of an instance."""
+    known = {(_instance(each), each.message) for each in (_problems(view) if found else ())}
+    return [each for each in found if (_instance(each), each.message) in known]
 
 
 def _instance(problem: Problem) -> tuple[str, ...]:

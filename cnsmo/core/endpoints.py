@@ -7,11 +7,14 @@ Every method of AgentEndpoints takes who calls from the proven secret in the con
 from __future__ import annotations
 
 import functools
-from typing import Any, TypeGuard
+from typing import Any
 
 import oslo_messaging
 
-from cnsmo.bus.envelope import answers
+from cnsmo.bus.clients import CoreClient, OperatorClient
+from cnsmo.bus.envelope import Endpoints, answers
+from cnsmo.core import counting
+from cnsmo.core.call_limits import CallLimits
 from cnsmo.core.context import Core
 from cnsmo.core.declare import Declare
 from cnsmo.core.inspect import Inspect
@@ -19,11 +22,13 @@ from cnsmo.core.membership import Membership
 from cnsmo.model import messages as msg
 from cnsmo.model.audit import Act, AuditPage, AuditQuery
 from cnsmo.model.errors import Conflict, Denied, InvalidRequest
-from cnsmo.model.host import HostFacts
+from cnsmo.model.host import CloudFacts
 from cnsmo.model.names import check_label, printable
 from cnsmo.model.resource import OPERATOR, Changes, Row
 from cnsmo.state import tokens
 from cnsmo.state.identities import Identity
+from cnsmo.state.secrets import is_word
+from cnsmo.state.writer import Writer
 
 Context = dict[str, Any]
 MAX_READMIT = 30 * 86400
@@ -31,74 +36,93 @@ MAX_AUTHOR = 190
 """Characters of the name that a program tells of its operator."""
 
 
-class AgentEndpoints:
+class AgentEndpoints(Endpoints):
     """Version history: see bus.clients.CoreClient."""
 
-    target = oslo_messaging.Target(version="1.1")
+    target = oslo_messaging.Target(version=CoreClient.VERSION)
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._membership = Membership(core)
+        self._limits = CallLimits()
+
+    def _answered(self, call: str, outcome: str, seconds: float) -> None:
+        """Count it."""
+        self._core.counting.call(counting.AGENTS, call, outcome, seconds)
 
     @answers
     def certify(self, ctxt: Context, csr: str) -> msg.Certified:
         """See Membership.certify."""
-        return self._membership.certify(self._who(ctxt), msg.CertificateRequest(csr=csr).csr)
+        return self._membership.certify(
+            self._who(ctxt, "certify"), msg.CertificateRequest(csr=csr).csr
+        )
 
     @answers
     def sync(self, ctxt: Context, since: int) -> Changes:
         """See Membership.sync."""
-        return self._membership.sync(self._who(ctxt), since)
+        return self._membership.sync(self._who(ctxt, "sync"), since)
 
     @answers
     def facts(self, ctxt: Context, facts: dict[str, Any]) -> None:
         """See Membership.facts."""
-        self._membership.facts(self._who(ctxt), HostFacts.model_validate(facts))
+        self._membership.facts(
+            self._who(ctxt, "facts"), msg.Facts.model_validate({"facts": facts}).facts
+        )
 
     @answers
     def announce(self, ctxt: Context, announcement: dict[str, Any]) -> int:
         """See Membership.announce."""
-        who = self._who(ctxt)
+        who = self._who(ctxt, "announce")
         return self._membership.announce(who, msg.Announcement.model_validate(announcement))
 
     @answers
     def withdraw(self, ctxt: Context, service: str, instance: str) -> None:
         """See Membership.withdraw."""
-        who, named = self._who(ctxt), msg.Instance(service=service, instance=instance)
+        who, named = self._who(ctxt, "withdraw"), msg.Instance(service=service, instance=instance)
         self._membership.withdraw(who, named.service, named.instance)
 
     @answers
     def report(self, ctxt: Context, report: dict[str, Any]) -> None:
         """See Membership.report."""
-        self._membership.report(self._who(ctxt), msg.AgentReport.model_validate(report))
+        self._membership.report(self._who(ctxt, "report"), msg.AgentReport.model_validate(report))
 
     @answers
     def heartbeat(self, ctxt: Context, beat: dict[str, Any]) -> msg.HeartbeatAnswer:
         """See Membership.heartbeat."""
-        return self._membership.heartbeat(self._who(ctxt), msg.Heartbeat.model_validate(beat))
+        return self._membership.heartbeat(
+            self._who(ctxt, "heartbeat"), msg.Heartbeat.model_validate(beat)
+        )
 
     @answers
     def leave(self, ctxt: Context) -> None:
         """See Membership.leave."""
-        self._membership.leave(self._who(ctxt))
+        self._membership.leave(self._who(ctxt, "leave"))
 
-    def _who(self, ctxt: Context) -> Identity:
+    def _who(self, ctxt: Context, call: str) -> Identity:
+        """Who calls, unless it calls too often."""
         ident, secret = ctxt.get("agent_id"), ctxt.get("agent_secret")
-        if not _is_word(ident) or not _is_word(secret):
+        if not is_word(ident) or not is_word(secret):
             raise Denied()
-        return self._core.identities.authenticate(ident, secret)
+        who = self._core.identities.authenticate(ident, secret)
+        self._limits.take(call, who.id)
+        self._core.sightings.note(who, ctxt)
+        return who
 
 
-class OperatorEndpoints:
+class OperatorEndpoints(Endpoints):
     """Version history: see bus.clients.OperatorClient."""
 
-    target = oslo_messaging.Target(version="1.4")
+    target = oslo_messaging.Target(version=OperatorClient.VERSION)
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._declare = Declare(core)
         self._inspect = Inspect(core)
         self._membership = Membership(core)
+
+    def _answered(self, call: str, outcome: str, seconds: float) -> None:
+        """Count it."""
+        self._core.counting.call(counting.OPERATORS, call, outcome, seconds)
 
     @answers
     def deployment_create(self, ctxt: Context, name: str) -> msg.DeploymentStatus:
@@ -131,6 +155,13 @@ class OperatorEndpoints:
                 f"{', ...' if len(hosts) > 5 else ''}), which would be left with their services "
                 "running: remove them first ('cnsmo-manage host remove')"
             )
+        kept = [f"{one.service} {one.instance}" for one in self._inspect.providers(name)]
+        if kept:
+            raise Conflict(
+                f"deployment {name!r} still has things in the cloud ({', '.join(kept)}): delete "
+                "these services first ('cnsmo-manage service delete'), until 'service list' is "
+                "without them"
+            )
         done = self._core.store.delete(name, _act(ctxt, "deployment delete"))
         self._core.audited(name, done.lines)
 
@@ -145,9 +176,12 @@ class OperatorEndpoints:
     ) -> msg.TokenStatus:
         """Make a join token."""
         wanted = msg.TokenRequest.model_validate(request)
-        act = _act(ctxt, "token create")
-        work = functools.partial(tokens.create, request=wanted)
-        return self._core.write(deployment, act, work).value
+
+        def work(writer: Writer) -> msg.TokenStatus:
+            self._core.naming.refuse_token(writer, wanted)
+            return tokens.create(writer, wanted)
+
+        return self._core.write(deployment, _act(ctxt, "token create"), work).value
 
     @answers
     def token_list(self, ctxt: Context, deployment: str) -> list[msg.TokenStatus]:
@@ -181,9 +215,13 @@ class OperatorEndpoints:
         return self._inspect.removals(deployment)
 
     @answers
-    def host_remove(self, ctxt: Context, deployment: str, host: str) -> int:
+    def host_remove(
+        self, ctxt: Context, deployment: str, host: str, keep_tokens: bool = False
+    ) -> int:
         """See Membership.remove."""
-        return self._membership.remove(deployment, host, _act(ctxt, "host remove"))
+        if type(keep_tokens) is not bool:
+            raise InvalidRequest("keep_tokens: true or false")
+        return self._membership.remove(deployment, host, _act(ctxt, "host remove"), keep_tokens)
 
     @answers
     def host_quarantine(self, ctxt: Context, deployment: str, host: str, release: bool) -> int:
@@ -202,9 +240,20 @@ class OperatorEndpoints:
         self._membership.readmit(deployment, host, _act(ctxt, "host readmit"), seconds)
 
     @answers
+    def host_learn(self, ctxt: Context, deployment: str, host: str, facts: dict[str, Any]) -> int:
+        """See Membership.learn."""
+        said = CloudFacts.model_validate(facts)
+        return self._membership.learn(deployment, host, said, _act(ctxt, "cloud sync"))
+
+    @answers
     def service_list(self, ctxt: Context, deployment: str) -> list[Row]:
         """All declared instances."""
         return self._inspect.instances(deployment)
+
+    @answers
+    def provider_list(self, ctxt: Context, deployment: str) -> list[msg.ProviderStatus]:
+        """What cores keep in the cloud."""
+        return self._inspect.providers(deployment)
 
     @answers
     def member_list(
@@ -256,11 +305,6 @@ class OperatorEndpoints:
     def bus_audit(self, ctxt: Context, fix: bool) -> list[msg.BusFinding]:
         """Where the broker differs from what it should be."""
         return self._core.bouncer.audit(fix)
-
-
-def _is_word(value: object) -> TypeGuard[str]:
-    """Whether it can be looked up: databases do not take NUL, nor half a character."""
-    return isinstance(value, str) and value.isascii() and value.isprintable()
 
 
 def _act(ctxt: Context, action: str) -> Act:

@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 
 from cnsmo.core.context import Core
 from cnsmo.core.declare import kinds
 from cnsmo.model import messages as msg
 from cnsmo.model.host import Host, HostFacts
-from cnsmo.model.lifecycle import State
-from cnsmo.model.resource import AGENT, HOST, Changes, Row, View, joined
+from cnsmo.model.lifecycle import WORKING, State
+from cnsmo.model.resource import AGENT, HOST, Changes, Row, View
 from cnsmo.services import registry
-from cnsmo.state.engine import aware, utc_now
+from cnsmo.services.provider import provider_kind
 from cnsmo.state.identities import Standing
 from cnsmo.state.liveness import Sign
 from cnsmo.state.store import Deployment
@@ -44,14 +43,35 @@ class Inspect:
             hosts=len(list(view.rows(HOST))),
             services=sum(len(list(view.rows(service))) for service in registry.services()),
             created_at=found.created_at,
+            suspected_since=found.suspected_since,
         )
 
     def hosts(self, deployment: str) -> list[msg.HostStatus]:
         """All hosts with their agents, by name."""
         view = self._core.store.view(deployment)
-        signs = self._core.liveness.signs(deployment)
+        agents = self._agents(deployment, view)
         standing = self._core.identities.standing(deployment)
-        return [self._host(view, signs, standing, host) for host in view.everybody.values()]
+        return [
+            _host(host, agents.get(host.name, []), standing.get(host.name))
+            for host in view.everybody.values()
+        ]
+
+    def _agents(self, deployment: str, view: View) -> dict[str, list[msg.AgentStatus]]:
+        """All agents, by host."""
+        core = self._core
+        signs = core.liveness.signs(deployment)
+        behind = core.liveness.behind(deployment, core.alive_within, core.patience)
+        found: dict[str, list[msg.AgentStatus]] = {}
+        for row in view.rows(AGENT):
+            host, _slash, service = row.name.partition("/")
+            sign = signs.get((host, service))
+            status = _agent(host, service, row, sign, core.rules.late_after)
+            if (host, service) in behind and status.state in WORKING:
+                told = core.told_behind(behind[host, service])
+                reason = "; ".join(filter(None, (told, status.reason)))
+                status = status.model_copy(update={"state": State.DEGRADED, "reason": reason})
+            found.setdefault(host, []).append(status)
+        return found
 
     def removals(self, deployment: str) -> list[msg.RemovedHost]:
         """All hosts that were removed, the newest last.
@@ -62,33 +82,25 @@ class Inspect:
         found = self._core.removals.of(deployment)
         return [msg.RemovedHost(**dataclasses.asdict(removal)) for removal in found]
 
-    def _host(
-        self,
-        view: View,
-        signs: dict[tuple[str, str], Sign],
-        standing: dict[str, Standing],
-        host: Host,
-    ) -> msg.HostStatus:
-        agents = []
-        for row in view.rows(AGENT):
-            if row.name.startswith(joined(host.name, "")):
-                service = row.name[len(joined(host.name, "")) :]
-                agents.append(_agent(host.name, service, row, signs.get((host.name, service))))
-        facts = host.model_dump(include=set(HostFacts.model_fields))
-        return msg.HostStatus(
-            name=host.name,
-            id=host.id,
-            groups=sorted(host.groups),
-            quarantined=host.quarantined,
-            facts=HostFacts(**facts),
-            agents=agents,
-            **(dataclasses.asdict(standing[host.name]) if host.name in standing else {}),
-        )
-
     def instances(self, deployment: str) -> list[Row]:
         """All declared instances of all services."""
         view = self._core.store.view(deployment, kinds=list(registry.services()))
         return [row for service in registry.services() for row in view.rows(service)]
+
+    def providers(self, deployment: str) -> list[msg.ProviderStatus]:
+        """All that provider drivers keep; and shall keep, where a core has not begun yet."""
+        services = list(registry.services())
+        kinds = [*services, *map(provider_kind, services)]
+        view = self._core.store.view(deployment, kinds=kinds)
+        found = []
+        for service in services:
+            wanted = {row.name: row for row in view.rows(service)}
+            kept = {row.name: row for row in view.rows(provider_kind(service))}
+            for name, row in wanted.items():
+                if name not in kept and registry.is_provided(service, row.body.get("driver", "")):
+                    found.append(_begins(row))
+            found += [_provider(service, row, wanted.get(name)) for name, row in kept.items()]
+        return found
 
     def members(self, deployment: str, service: str, instance: str) -> dict[str, Row]:
         """What hosts announced to an instance, by host."""
@@ -107,8 +119,24 @@ class Inspect:
         self._core.hinter.notify(deployment, found.revision)
 
 
-def _agent(host: str, service: str, row: Row, sign: Sign | None) -> msg.AgentStatus:
-    now = aware(utc_now())
+def _host(host: Host, agents: list[msg.AgentStatus], standing: Standing | None) -> msg.HostStatus:
+    facts = host.model_dump(include=set(HostFacts.model_fields))
+    return msg.HostStatus(
+        name=host.name,
+        id=host.id,
+        groups=sorted(host.groups),
+        quarantined=host.quarantined,
+        bounds=list(host.bounds),
+        disputed=host.disputed,
+        facts=HostFacts(**facts),
+        agents=agents,
+        **(dataclasses.asdict(standing) if standing else {}),
+    )
+
+
+def _agent(
+    host: str, service: str, row: Row, sign: Sign | None, late_after: float
+) -> msg.AgentStatus:
     return msg.AgentStatus(
         host=host,
         service=service,
@@ -116,11 +144,32 @@ def _agent(host: str, service: str, row: Row, sign: Sign | None) -> msg.AgentSta
         reason=row.body["reason"],
         since=row.updated_at,
         applied_revision=sign.applied_revision if sign else 0,
-        heartbeat_age=_age(now, sign.heartbeat_at if sign else None),
+        heartbeat_age=sign.silent if sign else None,
         observation=sign.observation if sign else None,
-        observed_age=_age(now, sign.observed_at if sign else None),
+        observed_age=sign.observed if sign else None,
+        late=sign is not None and sign.silent >= late_after and not row.gone,
     )
 
 
-def _age(now: datetime.datetime, moment: datetime.datetime | None) -> float | None:
-    return None if moment is None else max(0.0, (now - moment).total_seconds())
+def _begins(declared: Row) -> msg.ProviderStatus:
+    return msg.ProviderStatus(
+        service=declared.kind,
+        instance=declared.name,
+        driver=declared.body["driver"],
+        state=State.JOINING,
+        current=False,
+        since=declared.updated_at,
+    )
+
+
+def _provider(service: str, row: Row, declared: Row | None) -> msg.ProviderStatus:
+    return msg.ProviderStatus(
+        service=service,
+        instance=row.name,
+        driver=row.body["driver"],
+        state=State(row.body["state"]),
+        reason=row.body["reason"],
+        current=declared is not None and row.body["declared"] >= declared.revision,
+        since=row.updated_at,
+        detail=row.body["detail"],
+    )

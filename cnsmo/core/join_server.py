@@ -2,8 +2,9 @@
 """The HTTPS server that hosts join at: TLS 1.2 or later, by a certificate of our own authority.
 
 A client cannot hold it up: the handshake is done by the thread that serves the connection, never
-by the one that accepts; a connection has a deadline, however busy it seems; and one source has so
-many connections at most.
+by the one that accepts; a connection has a deadline, however busy it seems; where others wait for a
+thread, whoever does not say what he wants is sent away after a moment; and one source has so many
+connections at most.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ import os
 import queue
 import socket
 import ssl
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from cheroot import errors, wsgi
 from cheroot.server import HTTPConnection
@@ -34,8 +34,13 @@ from cnsmo.trust import authority
 from cnsmo.trust.authority import Authority
 
 LOG = log.getLogger(__name__)
+T = TypeVar("T")
 MAX_HEADERS = 16384
 """Bytes."""
+MOMENT = 1.0
+"""Seconds that a client has to say what it wants while others wait."""
+LOOK = 0.25
+"""Seconds after which a thread that waits for its client looks whether others wait for it."""
 
 
 class JoinServer:
@@ -63,8 +68,12 @@ class JoinServer:
         self._server.max_request_body_size = group.max_body
         self._server.keep_alive_conn_limit = 0
         count = Count(group.connections_per_source)
-        self._server.ssl_adapter = _Tls(self._identity, count, group.deadline)
+        self._server.ssl_adapter = _Tls(self._identity, count, group.deadline, self._pressed)
         self._thread = threading.Thread(target=self._server.serve, name="join", daemon=True)
+
+    def _pressed(self) -> bool:
+        """Whether connections wait for a thread."""
+        return bool(self._server.requests.qsize)
 
     @property
     def port(self) -> int:
@@ -133,10 +142,10 @@ class _Identity:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
         context.sslsocket_class = _Connection
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # 0600; ssl(3) reads files
+        with open(os.memfd_create("chain"), "w") as file:  # ssl(3) reads files; this is on no disk
             file.write(chain.key + chain.certificates)
             file.flush()
-            context.load_cert_chain(file.name)
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
         self._context, self._renew_at, self._loaded = context, chain.renew_at, stamp
 
     def _authority(self) -> Authority:
@@ -156,24 +165,27 @@ class _Connection(ssl.SSLSocket):
 
     _deadline: float = 0.0
     _when_closed: Callable[[], None] | None = None
-    _shaken = False
+    _pressed: Callable[[], bool]
+    _taken = 0.0
 
-    def limit(self, seconds: float, closed: Callable[[], None]) -> None:
-        """Begin the time that the client has in all. closed: called once, at the end."""
+    def limit(
+        self, seconds: float, closed: Callable[[], None], pressed: Callable[[], bool]
+    ) -> None:
+        """Begin the time that the client has in all. closed: called once, at the end; pressed:
+        whether others wait for the thread that serves it."""
         self._deadline = time.monotonic() + seconds
         self._when_closed = closed
+        self._pressed = pressed
 
     def recv_into(self, *arguments: Any, **more: Any) -> int:
         """Read; the first time, shake hands before."""
-        if not self._shaken:
-            self._shaken = True
+        if not self._taken:
+            self._taken = time.monotonic()
             try:
-                self.settimeout(self._left())
-                self.do_handshake()
+                self._patiently(self.do_handshake)
             except OSError as exc:
                 raise errors.FatalSSLAlert(*exc.args) from exc
-        self.settimeout(self._left())
-        return super().recv_into(*arguments, **more)
+        return self._patiently(lambda: super(_Connection, self).recv_into(*arguments, **more))
 
     def send(self, *arguments: Any, **more: Any) -> int:
         """Write."""
@@ -187,6 +199,16 @@ class _Connection(ssl.SSLSocket):
         if closed is not None:
             closed()
 
+    def _patiently(self, listen: Callable[[], T]) -> T:
+        """Wait for the client until its time is over, or others wait and it had its moment."""
+        while True:
+            self.settimeout(min(self._left(), LOOK))
+            try:
+                return listen()
+            except TimeoutError:
+                if self._pressed() and time.monotonic() - self._taken > MOMENT:
+                    raise errors.FatalSSLAlert("others wait") from None
+
     def _left(self) -> float:
         left = self._deadline - time.monotonic()
         if left <= 0:
@@ -197,8 +219,11 @@ class _Connection(ssl.SSLSocket):
 class _Tls(BuiltinSSLAdapter):  # type: ignore[misc, unused-ignore]
     """Takes connections without waiting for their clients."""
 
-    def __init__(self, identity: _Identity, count: Count, deadline: float) -> None:
+    def __init__(
+        self, identity: _Identity, count: Count, deadline: float, pressed: Callable[[], bool]
+    ) -> None:
         Adapter.__init__(self, None, None)
+        self._pressed = pressed
         self._identity = identity
         self._count = count
         self._deadline = deadline
@@ -222,7 +247,7 @@ class _Tls(BuiltinSSLAdapter):  # type: ignore[misc, unused-ignore]
             sock.close()
             raise errors.FatalSSLAlert(*exc.args) from exc
         made = cast("_Connection", wrapped)
-        made.limit(self._deadline, lambda: self._count.leave(source))
+        made.limit(self._deadline, lambda: self._count.leave(source), self._pressed)
         return made, {"wsgi.url_scheme": "https", "HTTPS": "on"}
 
 

@@ -4,41 +4,55 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from oslo_log import log
 from pydantic import ValidationError
 
-from cnsmo.core.admission import Admission
 from cnsmo.core.context import Core
+from cnsmo.core.host_rows import (
+    learn,
+    must_report,
+    no_host,
+    present,
+    put_host,
+    reported,
+    take_out,
+    welcome,
+    withdraw,
+)
+from cnsmo.core.verdict import hold
 from cnsmo.model import messages as msg
 from cnsmo.model.audit import Act, Role
-from cnsmo.model.errors import InvalidRequest, NotAdmitted, NotFound, Removed
-from cnsmo.model.host import HostFacts
-from cnsmo.model.lifecycle import WORKING, State, may_follow
+from cnsmo.model.errors import Conflict, InvalidRequest, NotAdmitted, NotFound, Unavailable
+from cnsmo.model.host import CloudFacts, HostFacts
+from cnsmo.model.lifecycle import WORKING, State
 from cnsmo.model.observation import bounded, sound
 from cnsmo.model.reading import read
 from cnsmo.model.resource import (
     AGENT,
+    BOUNDS,
     CORE,
     HOST,
+    QUARANTINED,
     Changes,
-    Row,
-    adjustment_kind,
     joined,
     member_kind,
 )
 from cnsmo.model.wording import in_words
 from cnsmo.services import registry
 from cnsmo.services.base import Refused
-from cnsmo.state import identities, liveness
+from cnsmo.services.seen import shaped
+from cnsmo.state import identities, liveness, silences, tokens
+from cnsmo.state.engine import transaction
 from cnsmo.state.identities import Identity
 from cnsmo.state.writer import Writer
 from cnsmo.trust import keys
 
 LOG = log.getLogger(__name__)
 MAX_REVISION = 2**63 - 1
-QUARANTINED = "quarantined"
+OLDEST = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+"""No message was made before."""
 
 
 class Membership:
@@ -58,20 +72,26 @@ class Membership:
         """
         deployment = self._core.tokens.deployment_of(request.token)
         key = keys.requested_key(request.csr, request.nonce)
-        admission = Admission(self._core.conf, self._core.broker)
+        admission = self._core.admission
+        former = ""
 
         def work(writer: Writer) -> msg.JoinAnswer:
-            issued, groups = admission.admit(writer, request, key, source)
+            nonlocal former
+            issued, token = admission.admit(writer, request, key, source)
+            former = issued.former
+            if former:
+                withdraw(writer, request.host, registry.services())
             certified = admission.certify(writer, issued.id, request.host, key)
-            if groups is None:
-                row = writer.get(HOST, request.host)
-                groups = list(row.body["groups"]) if row else []
-            _put_host(writer, request.host, issued.id, groups, request.facts)
+            row = writer.get(HOST, request.host)
+            groups = token.groups if token else list(row.body["groups"]) if row else []
+            bounds = token.addresses if token else list(row.body.get(BOUNDS, ())) if row else []
+            self._put_host(writer, request.host, issued.id, groups, request.facts, bounds)
             for service in set(request.services) & set(registry.services()):
-                self._core.liveness.observed(
-                    writer.connection, writer.deployment_id, request.host, service, 0, False, None
-                )
-                transition(writer, request.host, service, State.JOINING, "", issued.id)
+                if welcome(writer, request.host, service, issued.id, issued.repeated):
+                    self._core.liveness.observed(
+                        writer.connection, writer.deployment_id, request.host, service,
+                        0, False, None,
+                    )  # fmt: skip
             return msg.JoinAnswer(
                 id=issued.id,
                 secret=issued.secret,
@@ -82,11 +102,40 @@ class Membership:
             )
 
         act = Act(Role.HOST, request.host, source, "join")
-        answer = self._core.write(deployment, act, work).value
+        try:
+            done = self._core.write(deployment, act, work)
+        except Conflict:
+            self._refused(deployment, request, act.by("join refused"))
+            raise
+        answer = done.value
+        if former:
+            self._part(former, done.revision)
         # A broker that is away is an error: who asks again has the same identity, and its account.
         answer.bus_url = self._core.broker.admit(answer.id)
         LOG.info("deployment=%s host=%s id=%s joined", deployment, answer.host, answer.id)
         return answer
+
+    def _put_host(
+        self,
+        writer: Writer,
+        host: str,
+        ident: str,
+        groups: list[str],
+        facts: HostFacts,
+        bounds: Sequence[str],
+    ) -> None:
+        disputed = put_host(writer, host, ident, groups, facts, bounds)
+        if disputed:
+            told = "; ".join(f"{address}: {why}" for address, why in disputed.items())
+            LOG.warning("deployment=%s host=%s is not believed: %s", writer.deployment, host, told)
+
+    def _refused(self, deployment: str, request: msg.JoinRequest, act: Act) -> None:
+        """Tell operators whom a valid token did not let in, and count what it was tried for."""
+
+        def work(writer: Writer) -> None:
+            tokens.refused(writer, request.token, request.host)
+
+        self._core.write(deployment, act, work)
 
     def certify(self, who: Identity, csr: str) -> msg.Certified:
         """Renew a host's certificate; its request is bound to its id.
@@ -94,10 +143,10 @@ class Membership:
         :raises Conflict: when the request is by another key.
         """
         key = keys.requested_key(csr, who.id)
-        admission = Admission(self._core.conf, self._core.broker)
+        admission = self._core.admission
 
         def work(writer: Writer) -> msg.Certified:
-            _present(writer, who)
+            present(writer, who.host, who.id)
             return admission.certify(writer, who.id, who.host, key)
 
         certified = self._core.write(who.deployment, _act(who, "certify"), work).value
@@ -120,13 +169,28 @@ class Membership:
         return self._core.store.changes(who.deployment, since)
 
     def facts(self, who: Identity, facts: HostFacts) -> None:
-        """Note where a host is to be found; its groups stay what the token granted."""
+        """Note where a host is to be found, as far as it is believed; its groups stay what the
+        token granted.
+
+        One in quarantine is to be found nowhere: it tells again when it looks at them anew.
+        """
 
         def work(writer: Writer) -> None:
-            row = _present(writer, who)
-            _put_host(writer, who.host, who.id, row.body["groups"], facts)
+            row = present(writer, who.host, who.id)
+            if row.body.get(QUARANTINED):
+                return
+            bounds = row.body.get(BOUNDS, ())
+            self._put_host(writer, who.host, who.id, row.body["groups"], facts, bounds)
 
         self._core.write(who.deployment, _act(who, "facts"), work)
+
+    def learn(self, deployment: str, host: str, facts: CloudFacts, act: Act) -> int:
+        """Note what a cloud says of a host.
+
+        :return: the revision that holds it.
+        :raises NotFound: when there is no such host.
+        """
+        return self._core.write(deployment, act, lambda writer: learn(writer, host, facts)).revision
 
     def announce(self, who: Identity, announcement: msg.Announcement) -> int:
         """Admit a host to an instance of a service, or take its new announcement.
@@ -144,7 +208,7 @@ class Membership:
             raise InvalidRequest(f"announcement to {service.name}: {in_words(exc)}") from exc
 
         def work(writer: Writer) -> None:
-            _present(writer, who)
+            present(writer, who.host, who.id)
             view = writer.view([HOST, service.name, kind])
             spec = view.get(service.name, announcement.instance)
             host = view.everybody.get(who.host)
@@ -178,88 +242,126 @@ class Membership:
     def report(self, who: Identity, report: msg.AgentReport) -> None:
         """Note where an agent stands; a transition is a row and an event.
 
-        That always arrives: of an observation that is too large, only the rest is kept.
+        That always arrives: of an observation that is too large, only the rest is kept. An agent
+        that comes and goes stays down until it was heard for long enough.
+
+        :raises Unavailable: when it comes after a report that was made later.
         """
-        registry.service(report.service)
+        service = registry.service(report.service)
         if report.state in (State.JOINING, State.DOWN, State.LEFT):
             raise InvalidRequest(f"an agent does not report itself {report.state}")
-        observation = bounded(sound(report.observation))
+        observation = shaped(service, bounded(sound(report.observation)))
         if observation is not report.observation:
             LOG.warning(
                 "deployment=%s host=%s service=%s: a part of the observation cannot be kept",
                 who.deployment, who.host, report.service,
             )  # fmt: skip
 
+        made = _naive(report.made_at)
+
         def work(writer: Writer) -> None:
-            _present(writer, who)
+            present(writer, who.host, who.id)
+            place = (writer.connection, who.deployment_id, who.host, report.service)
+            known = silences.record_of(*place)
+            if made is not None and known.reported_at is not None and made < known.reported_at:
+                raise Unavailable(f"{report.service}: a report that was made later is known")
+            row = writer.get(AGENT, joined(who.host, report.service))
+            held = row is not None and row.body["state"] == State.DOWN and self._holds(known)
+            reported(writer, who.host, who.id, report, held)
             self._core.liveness.observed(
-                writer.connection,
-                who.deployment_id,
-                who.host,
-                report.service,
-                report.applied_revision,
+                *place,
+                min(report.applied_revision, writer.base_revision),
                 report.state in WORKING,
                 observation,
+                made,
             )
-            transition(writer, who.host, report.service, report.state, report.reason, who.id)
 
         self._core.write(who.deployment, _act(who, "report"), work)
 
     def heartbeat(self, who: Identity, beat: msg.Heartbeat) -> msg.HeartbeatAnswer:
         """Note a sign of life; tell the agent what it may have missed."""
         core = self._core
-        forgotten = core.liveness.beat(who.deployment_id, who.host, beat.applied)
+        made = _naive(beat.made_at)
+        forgotten = core.liveness.beat(who.deployment_id, who.host, who.id, beat.applied, made)
+        head, looked, now = core.liveness.head(who.deployment_id)  # now: not before what was noted
         forgotten += self._said_down(who, beat)
-        head, looked = core.liveness.head(who.deployment_id)
         return msg.HeartbeatAnswer(
             head=head,
-            confirmed=core.liveness.confirmed(who.deployment_id, core.alive_within),
+            confirmed=core.liveness.confirmed(who.deployment_id, core.alive_within, core.patience),
             observe_at=looked,
             forgotten=sorted(set(forgotten)),
+            now=now,
         )
 
     def _said_down(self, who: Identity, beat: msg.Heartbeat) -> list[str]:
         """Services whose agents were said to be down, but beat: they must report again."""
-        return [
-            service
-            for service in beat.applied
-            if self._core.store.state_of(who.deployment_id, AGENT, joined(who.host, service))
-            in (None, State.DOWN)
-        ]
+        store, found = self._core.store, []
+        for service in beat.applied:
+            state = store.state_of(who.deployment_id, AGENT, joined(who.host, service))
+            if must_report(state, state == State.DOWN and self._is_held(who, service)):
+                found.append(service)
+        return found
+
+    def _is_held(self, who: Identity, service: str) -> bool:
+        with transaction(self._core.store.engine) as connection:
+            known = silences.record_of(connection, who.deployment_id, who.host, service)
+        return self._holds(known)
+
+    def _holds(self, known: silences.Record) -> bool:
+        """Whether an agent that was down too often stays so for now, whatever it reports."""
+        return known.heard_for < hold(known.downs, self._core.rules)
 
     def leave(self, who: Identity) -> None:
-        """A host leaves by itself."""
-        self.remove(who.deployment, who.host, _act(who, "leave"), who=who)
+        """A host leaves by itself.
 
-    def remove(self, deployment: str, host: str, act: Act, who: Identity | None = None) -> int:
+        :raises NotAdmitted: when it is in quarantine: it would come back as somebody else.
+        """
+        self.remove(who.deployment, who.host, _act(who, "leave"), keep_tokens=True, who=who)
+
+    def remove(
+        self,
+        deployment: str,
+        host: str,
+        act: Act,
+        keep_tokens: bool = False,
+        who: Identity | None = None,
+        only_if: Callable[[Writer], bool] | None = None,
+    ) -> int:
         """Remove a host: its secret, its rows, its place in every service.
 
-        who: the host itself, where it asks.
+        keep_tokens: do not revoke those by which it came; a VM may have them still. who: the host
+        itself, where it asks. only_if: what has to be so still, inside the write.
 
         :return: the revision that holds it.
         :raises NotFound: when there is no such host.
+        :raises Conflict: when only_if does not hold (any more).
         """
 
         def work(writer: Writer) -> str:
-            if who is not None:
-                _present(writer, who)
-            row = writer.get(HOST, host)
-            if not identities.revoke(writer, host) or row is None:
-                raise _no_host(deployment, host)
-            for service in registry.services():
-                for kind in (member_kind(service), adjustment_kind(service)):
-                    for part in writer.rows(kind):
-                        if part.name.rpartition("/")[2] == host:
-                            writer.delete(kind, part.name)
-                writer.delete(AGENT, joined(host, service))
-            writer.delete(HOST, host)
+            if who is not None and present(writer, who.host, who.id).body.get(QUARANTINED):
+                raise NotAdmitted(
+                    f"{host} is in quarantine: only an operator can remove it, or let it back"
+                )
+            if only_if is not None and not only_if(writer):
+                raise Conflict(f"host {host!r} is not to be removed any more")
+            came_by = [] if keep_tokens else identities.came_by(writer, [host])
+            if not identities.revoke(writer, host):
+                raise no_host(deployment, host)
+            for token in came_by:
+                tokens.spend(writer, token)
+            distrusted = act.role is Role.OPERATOR
+            ident = take_out(writer, host, registry.services(), distrusted)
             liveness.forget(writer, host)
-            return str(row.body["id"])
+            return ident
 
         done = self._core.write(deployment, act, work)
-        self._core.hinter.part(done.value, done.revision)
-        self._core.bouncer.expel(done.value)
+        self._part(done.value, done.revision)
         return done.revision
+
+    def _part(self, ident: str, revision: int) -> None:
+        """Let a host that counts for nothing any more hear of it, and then throw it out."""
+        self._core.hinter.part(ident, revision)
+        self._core.bouncer.expel(ident)
 
     def quarantine(self, deployment: str, host: str, act: Act, release: bool) -> int:
         """Take a host out of everything, or let it back: others drop it, itself is shut in.
@@ -273,7 +375,7 @@ class Membership:
         def work(writer: Writer) -> None:
             row = writer.get(HOST, host)
             if row is None:
-                raise _no_host(deployment, host)
+                raise no_host(deployment, host)
             body = {key: value for key, value in row.body.items() if key != QUARANTINED}
             writer.put(HOST, host, body if release else {**body, QUARANTINED: True}, owner=CORE)
 
@@ -285,47 +387,13 @@ class Membership:
         return done.revision
 
 
-def transition(
-    writer: Writer, host: str, service: str, state: State, reason: str, owner: str
-) -> None:
-    """Write the row of an agent's state, when state or reason are new.
-
-    :raises InvalidRequest: when the life cycle has no such edge.
-    """
-    name = joined(host, service)
-    row = writer.get(AGENT, name)
-    before = State(row.body["state"]) if row else State.JOINING
-    if before != state and state is not State.JOINING and not may_follow(before, state):
-        raise InvalidRequest(f"{name}: no way leads from {before} to {state}")
-    writer.put(AGENT, name, {"state": state.value, "reason": reason}, owner)
-
-
-def _present(writer: Writer, who: Identity) -> Row:
-    """The row of the host that calls.
-
-    :raises Removed: when it was removed while its call waited; another may have its name by now.
-    """
-    row = writer.get(HOST, who.host)
-    if row is None or row.body["id"] != who.id:
-        raise Removed(f"host {who.host!r} was removed from its deployment")
-    return row
+def _naive(moment: datetime.datetime | None) -> datetime.datetime | None:
+    """A moment that was told, as the tables have it; what is older than all of ours is as old."""
+    if moment is None:
+        return None
+    return max(moment, OLDEST).astimezone(datetime.UTC).replace(tzinfo=None)
 
 
 def _act(who: Identity, action: str) -> Act:
     """What a host does: over the bus, whose broker hides addresses, it comes from its id."""
     return Act(Role.HOST, who.host, who.id, action)
-
-
-def _no_host(deployment: str, host: str) -> NotFound:
-    return NotFound(
-        f"deployment {deployment!r} has no host {host!r}; 'cnsmo-manage host list' shows all"
-    )
-
-
-def _put_host(writer: Writer, host: str, ident: str, groups: list[str], facts: HostFacts) -> None:
-    """Write a host's row; whether it is in quarantine is not the host's to say."""
-    row = writer.get(HOST, host)
-    body: dict[str, Any] = {"id": ident, "groups": sorted(groups), **facts.model_dump(mode="json")}
-    if row is not None and row.body.get(QUARANTINED):
-        body[QUARANTINED] = True
-    writer.put(HOST, host, body, owner=CORE)

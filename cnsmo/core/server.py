@@ -6,6 +6,9 @@ All are equal.
 
 from __future__ import annotations
 
+import functools
+import gc
+import time
 from concurrent import futures
 
 import oslo_messaging
@@ -13,17 +16,25 @@ import sqlalchemy as sa
 from oslo_config import cfg
 from oslo_log import log
 
-from cnsmo.bus import broker, transport
+from cnsmo.bus import broker, serving, transport
+from cnsmo.bus.broker import Broker
 from cnsmo.bus.clients import AgentClient
-from cnsmo.bus.events import Announcer, Unwatched
+from cnsmo.bus.envelope import OK
+from cnsmo.bus.events import Announcer
+from cnsmo.bus.rollcall import Answering
+from cnsmo.core import counting
 from cnsmo.core.agents_side import AgentsSide
 from cnsmo.core.context import Core
+from cnsmo.core.counting import UNCOUNTED, Counting
 from cnsmo.core.endpoints import AgentEndpoints, OperatorEndpoints
-from cnsmo.core.health import Health
 from cnsmo.core.hints import Hinter
 from cnsmo.core.join_server import JoinServer
 from cnsmo.core.membership import Membership
-from cnsmo.model.errors import Unavailable
+from cnsmo.core.periodic import Periodic
+from cnsmo.core.post import CorePost
+from cnsmo.core.presence import Present
+from cnsmo.core.providers import Providers
+from cnsmo.model.errors import CnsmoError, Unavailable
 from cnsmo.model.messages import JoinAnswer, JoinRequest
 from cnsmo.state import schema, sealing
 from cnsmo.state.engine import make_engine
@@ -41,6 +52,7 @@ class CoreServer:
         self._servers: list[oslo_messaging.RPCServer] = []
         self._join: JoinServer | None = None
         self._agents_side: AgentsSide | None = None
+        self._post: CorePost | None = None
 
     @property
     def join_port(self) -> int:
@@ -61,15 +73,20 @@ class CoreServer:
         if health and self._conf.join.listen:
             self._join = JoinServer(self._conf, self._take)
         bus = broker.load(self._conf)
+        bus.check()
         agents = AgentClient(self._conf, bus.hinting_url)
+        self._post = self._make_post(bus) if health else None
+        counts = self._post.counting if self._post is not None else UNCOUNTED
         self._hinter = Hinter(
             self._conf.core.hint_interval,
             lambda deployment: list(self.core.identities.living(deployment).values()),
-            agents.hint,
+            functools.partial(_hint, agents, counts),
         )
-        self.core = Core(self._conf, self._engine, Announcer(self._conf), self._hinter, bus)
+        announcer = Announcer(self._conf)
+        self.core = Core(self._conf, self._engine, announcer, self._hinter, bus, counts)
         self._hinter.start()
-        self._health = Health(self.core) if health else None
+        self._periodic = Periodic(self.core) if health else None
+        self._providers = Providers(self.core) if health else None
         calls, exchange = transport.calls(self._conf), transport.EXCHANGE
         agents_side = AgentsSide(bus, lambda: self._answer_agents(bus.answering_url))
         ready = agents_side.start()
@@ -77,19 +94,47 @@ class CoreServer:
         operators = OperatorEndpoints(self.core)
         self._servers.append(_serve(calls, exchange, transport.OPERATORS_TOPIC, operators))
         events = transport.EVENTS_TOPIC
-        listening = transport.listening(self._conf)
-        self._servers.append(_serve(listening, events, events, Unwatched()))
-        if self._health is not None:
-            self._health.start()
+        listening, ears = transport.listening(self._conf), Answering(self._conf, Present(self.core))
+        self._servers.append(_serve(listening, events, events, ears))
+        if self._periodic is not None:
+            self._periodic.start()
+        if self._providers is not None:
+            self._providers.start()
         if self._join is not None:
             self._join.start()
+        if self._post is not None:
+            self._post.start()
+        gc.freeze()  # it all stays: nobody shall wait while garbage is looked for in it
         topics = [transport.AGENTS_TOPIC] * ready + [transport.OPERATORS_TOPIC]
         LOG.info("core answers on %s", " and ".join(topics))
 
     def _take(self, request: JoinRequest, source: str) -> JoinAnswer:
-        if self._agents_side is None or not self._agents_side.prepared:
-            raise Unavailable("the broker is not prepared yet")
-        return Membership(self.core).join(request, source)
+        began, outcome = time.monotonic(), CnsmoError.code
+        try:
+            if self._agents_side is None or not self._agents_side.prepared:
+                raise Unavailable("the broker is not prepared yet")
+            answer = Membership(self.core).join(request, source)
+            outcome = OK
+            return answer
+        except CnsmoError as exc:
+            outcome = exc.code
+            raise
+        finally:
+            seconds = time.monotonic() - began
+            self.core.counting.call(counting.JOINS, "join", outcome, seconds)
+
+    def _make_post(self, bus: Broker) -> CorePost:
+        running = {
+            "agents": lambda: "" if self._answers_agents() else "agents are not answered yet",
+            "periodic": lambda: "" if self._looks() else "its periodic work has ended",
+        }
+        return CorePost(self._conf, self._engine, bus.answering_url, running)
+
+    def _answers_agents(self) -> bool:
+        return self._agents_side is not None and self._agents_side.answering
+
+    def _looks(self) -> bool:
+        return self._periodic is not None and self._periodic.alive
 
     def _answer_agents(self, url: str) -> oslo_messaging.RPCServer:
         bus, topic = transport.calls(self._conf, url), transport.AGENTS_TOPIC
@@ -97,6 +142,8 @@ class CoreServer:
 
     def stop(self) -> None:
         """Finish what was begun, and end."""
+        if self._post is not None:
+            self._post.stop()
         with futures.ThreadPoolExecutor() as pool:
             if self._join is not None:
                 pool.submit(self._join.stop)
@@ -104,23 +151,27 @@ class CoreServer:
                 pool.submit(self._agents_side.stop)
             list(pool.map(transport.end, self._servers))
         self._servers.clear()
-        if self._health is not None:
-            self._health.stop()
+        if self._periodic is not None:
+            self._periodic.stop()
+        if self._providers is not None:
+            self._providers.stop()
         self._hinter.stop()
         self._engine.dispose()
+
+
+def _hint(agents: AgentClient, counts: Counting, ident: str, head: int) -> None:
+    try:
+        agents.hint(ident, head)
+    except Exception:
+        counts.hint(sent=False)
+        raise
+    counts.hint(sent=True)
 
 
 def _serve(
     bus: oslo_messaging.RPCTransport, exchange: str, topic: str, endpoint: object
 ) -> oslo_messaging.RPCServer:
     # One server name for all cores: each name is a queue that the broker would keep.
-    target = oslo_messaging.Target(topic=topic, exchange=exchange, server="core")
-    server = oslo_messaging.get_rpc_server(
-        bus,
-        target,
-        [endpoint],
-        executor="threading",
-        access_policy=oslo_messaging.ExplicitRPCAccessPolicy,
-    )
+    server = serving.server(bus, exchange, topic, "core", endpoint)
     server.start()
     return server

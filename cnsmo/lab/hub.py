@@ -23,6 +23,7 @@ from oslo_log import log
 from cnsmo.agent.identity import StateDir
 from cnsmo.agent.process import AgentProcess
 from cnsmo.agent.settings import Settings
+from cnsmo.agent.system import LocalSystem
 from cnsmo.bus.clients import OperatorClient
 from cnsmo.core.server import CoreServer
 from cnsmo.lab.lab import Lab
@@ -175,7 +176,7 @@ def settings(
         state_dir=StateDir(vm.disk / "agent", "all"),
         host=vm.name,
         services=tuple(registry.services()),
-        system=vm.system(),
+        system=LocalSystem(vm.enter, stays=True),
         facts=vm.seat.facts,
         token=lambda: token or "",
         heartbeat=HEARTBEAT,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnsmo.manage import durations
 from cnsmo.manage.cells import Moment, Names
-from cnsmo.manage.command import ShowCommand
+from cnsmo.manage.command import Command, ShowCommand
 
 if TYPE_CHECKING:
     from cnsmo.trust.authority import Authority
@@ -124,9 +124,55 @@ cnsmo-manage ca rotate --overlap 30d --dry-run
             told = durations.words(seconds)
             self.note(f"Dry run: nothing was replaced; this one would be believed for {told} more.")
             return self._shown(parsed_args, old)
-        new = old.successor(_now(), datetime.timedelta(seconds=seconds))
-        new.save(self._directory())
-        return self._shown(parsed_args, new)
+        overlap = datetime.timedelta(seconds=seconds)
+        return self._shown(parsed_args, authority.rotate(self._directory(), _now(), overlap))
+
+
+class Broker(Command):
+    """Make a certificate for the broker, by which hosts know it, and the list of whom it believes.
+
+    Writes broker.key, broker.pem and authorities.pem, each for the owner of the files alone: give
+    them to the broker's account. It is good for 30 days: run it again each week, and after 'ca
+    rotate', and tell RabbitMQ to read them anew (rabbitmqctl eval 'ssl:clear_pem_cache().'). The
+    broker that cnsmo-boot makes has all that by itself.
+    """
+
+    writes = True
+    examples = """
+cnsmo-manage ca broker broker.example.net /etc/rabbitmq/cnsmo
+cnsmo-manage ca broker 10.1.0.5 /etc/rabbitmq/cnsmo --dry-run
+"""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "address", metavar="ADDRESS", help="where agents find the broker: an address or a name"
+        )
+        parser.add_argument(
+            "directory", metavar="DIRECTORY", type=Path, help="where the files go; made if need be"
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        from cnsmo.files import write_file
+        from cnsmo.model.errors import InvalidRequest
+        from cnsmo.trust import authority, broker
+
+        ca = authority.load(Path(self.session.conf.join.ca_directory))
+        try:
+            made = broker.files(ca, parsed_args.address, _now())
+        except ValueError as exc:
+            raise InvalidRequest(
+                f"{ascii(parsed_args.address)} is neither an address nor a name: {exc}"
+            ) from exc
+        paths = [parsed_args.directory / name for name in made]
+        listed = ", ".join(map(str, paths))
+        if parsed_args.dry_run:
+            self.dry(f"write {listed}")
+            return
+        for path, text in zip(paths, made.values(), strict=True):
+            write_file(path, text)
+        self.say(f"Wrote {listed}.")
 
 
 def _now() -> datetime.datetime:

@@ -26,6 +26,8 @@ def told(plan: Plan, style: Style) -> Iterator[str]:
     """The lines of a plan for people."""
     for problem in plan.absent:
         yield style.paint(f"Means nobody now: {problem}", "yellow")
+    for problem in plan.known:
+        yield style.paint(f"Wrong already: {problem}", "yellow")
     if not plan.changes:
         yield f"{plan.deployment} is as the document says (revision {plan.base_revision})."
         return

@@ -33,12 +33,14 @@ class Command(command.Command):
     """Lines of ``command  # what it does``, shown at the end of the help."""
     in_deployment: ClassVar[bool] = False
     """Whether the command works in one deployment, and so has the option -d."""
+    parser_class: ClassVar[type[Parser]] = Parser
+    """What takes the command line apart."""
     writes: ClassVar[bool] = False
     """Whether the command changes something, and so has the option --dry-run."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The parser, with what all commands of this kind have in common."""
-        parser = Parser(
+        parser = self.parser_class(
             prog=prog_name,
             description=self.get_description(),
             epilog=self.get_epilog(),

@@ -15,25 +15,40 @@ class Upgrade(Command):
     """Bring the database to the schema of this release; make it if it is not there.
 
     With a new database comes the key that its secrets are sealed with ([secrets] key_file): back it
-    up apart from the database, and give it to all cores. Safe to repeat. Stop no core for it unless
-    the release notes say so.
+    up apart from the database, and give it to all cores. Safe to repeat.
+
+    While cores run: first --expand, which only adds, so that those of the release before go on
+    working; then restart the cores one by one with this release; then --contract. Without either,
+    all is done at once, for which no core of the release before may run.
     """
 
     writes = True
     examples = """
 cnsmo-manage db upgrade
 cnsmo-manage db upgrade --dry-run    # from which version to which
+cnsmo-manage db upgrade --expand     # before the first core of this release is started
+cnsmo-manage db upgrade --contract   # after the last one of the release before has ended
 """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        part = parser.add_mutually_exclusive_group()
+        part.add_argument("--expand", action="store_true", help="only add what this release needs")
+        part.add_argument(
+            "--contract", action="store_true", help="take away what it does not need any more"
+        )
+        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         from cnsmo.state import schema, sealing
 
-        path, newest = self.session.database_file(), schema.newest()
+        path = self.session.database_file()
+        newest = schema.needed() if parsed_args.expand else schema.newest()
         fresh = path is not None and not path.exists()
         before = None if fresh else schema.current(self.session.engine())
-        if before == newest:
+        if before is not None and before >= newest:
             sealing.check(self.session.engine(), self.session.vault())
-            self.say(f"The database has schema {newest} already.")
+            self.say(f"The database has schema {before} already.")
             return
         if parsed_args.dry_run:
             made = f"make the database {path} with" if fresh else f"go from {before or '(none)'} to"
@@ -47,7 +62,9 @@ cnsmo-manage db upgrade --dry-run    # from which version to which
                     f"the directory {path.parent} cannot be made: {exc.strerror}. Run this as the "
                     "user that runs cnsmo-core, or set [database] connection"
                 ) from exc
-        schema.upgrade(self.session.engine())
+        parts = {(True, False): schema.expand, (False, True): schema.contract}
+        part = parts.get((parsed_args.expand, parsed_args.contract), schema.upgrade)
+        part(self.session.engine(patient=True))
         self.say(f"The database went from schema {before or '(none)'} to {newest}.")
         self._seal(before)
 

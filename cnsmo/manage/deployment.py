@@ -68,7 +68,11 @@ cnsmo-manage deployment list -f value -c name
 
 
 class Show(ShowCommand):
-    """Show one deployment: its revision, and in which states its agents are."""
+    """Show one deployment: its revision, in which states its agents are, and how many are late.
+
+    'Core suspects itself since': so many hosts are silent at once that it is rather the core, the
+    broker or the network. As long as that lasts, no host is said to be down.
+    """
 
     examples = """
 cnsmo-manage deployment show shop
@@ -86,7 +90,15 @@ cnsmo-manage deployment show shop
         agents = [agent for host in client.host_list(name) for agent in host.agents]
         states = Counter(str(agent.state) for agent in agents)
         behind = sum(agent.applied_revision < found.revision for agent in agents)
-        return (*_COLUMNS, "Agents", "Agents behind"), (
+        late = sum(agent.late for agent in agents)
+        columns = (
+            *_COLUMNS,
+            "Agents",
+            "Agents behind",
+            "Agents late",
+            "Core suspects itself since",
+        )
+        return columns, (
             found.name,
             found.revision,
             found.hosts,
@@ -94,6 +106,8 @@ cnsmo-manage deployment show shop
             Moment(found.created_at),
             _Counts(dict(sorted(states.items()))),
             behind,
+            late,
+            Moment(found.suspected_since),
         )
 
 

@@ -72,7 +72,7 @@ def differences(desired: FirewallDesired | None, found: Mapping[str, Any] | None
     if found is None:
         return ["nothing is known of a firewall in the kernel"]
     if why := found.get(LEFT_OUT):
-        return [f"what the kernel holds is too much to be told: {why}"]
+        return [f"what the kernel holds was not kept: {why}"]
     if refused := found.get("refused"):
         return [f"another ruleset is in force: {refused}"]
     if desired.driver == SILENT:

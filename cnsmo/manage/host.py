@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cnsmo.manage import durations, fresh, hosts
 from cnsmo.manage.cells import Age, Moment, Names, age
 from cnsmo.manage.command import Command, ListCommand, ShowCommand
+from cnsmo.manage.token import is_valid
 from cnsmo.model.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ class List(ListCommand):
     """List all hosts: where they are, how their agents stand, whom they hear.
 
     'Handshakes' counts the VPN peers that a host has shaken hands with, and tells how long ago it
-    last did with the quietest of them. 'Revision' is what all its agents have applied.
+    last did with the quietest of them. 'Revision' is what all its agents have applied. A host that
+    is late is silent for longer than it should be ([core] late_after), and not down yet.
     """
 
     in_deployment = True
@@ -111,6 +113,10 @@ cnsmo-manage host show web1
             "Site": facts.site,
             "Private addresses": Names(facts.private),
             "Public addresses": Names(facts.public),
+            "Not believed": Names(
+                [f"{it}: {why}" for it, why in host.disputed.items()], lines=True
+            ),
+            "Must be in": Names(host.bounds),
             "Behind NAT": facts.behind_nat,
             "MTU": facts.mtu,
             "Instance ID": facts.instance_id or None,
@@ -121,13 +127,9 @@ cnsmo-manage host show web1
             "Certificate": hosts.Certificate(host.certified_until, datetime.datetime.now(UTC)),
             "May be replaced until": Moment(host.readmit_until),
             "In quarantine": host.quarantined,
-            "Agents": Names(
-                [
-                    f"{agent.service}: {agent.state}" + (f": {agent.reason}" * bool(agent.reason))
-                    for agent in host.agents
-                ],
-                lines=True,
-            ),
+            "Came by tokens": Names(host.tokens),
+            "Late": any(agent.late for agent in host.agents),
+            "Agents": Names([hosts.standing(agent) for agent in host.agents], lines=True),
         }
         return self.dict2columns(shown)
 
@@ -136,7 +138,8 @@ class Remove(Command):
     """Remove hosts for good: from all services, at once for all others.
 
     A removed host takes everything down when it learns of it. Its addresses are not given to
-    others before their quarantine is over; to return, it needs a new token.
+    others before their quarantine is over; to return, it needs a new token. The tokens by which it
+    came are revoked, as its VM may have them still: no other VM can join with them any more.
     """
 
     in_deployment = True
@@ -144,11 +147,17 @@ class Remove(Command):
     examples = """
 cnsmo-manage host remove web2
 cnsmo-manage host remove web2 web3 --dry-run
+cnsmo-manage host remove web7 --keep-tokens    # of a scaling group that goes on
 """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument("hosts", nargs="+", metavar="HOST", help="their names")
+        parser.add_argument(
+            "--keep-tokens",
+            action="store_true",
+            help="do not revoke the tokens by which they came: others shall join with them",
+        )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
@@ -157,16 +166,31 @@ cnsmo-manage host remove web2 web3 --dry-run
         for host in parsed_args.hosts:
             if host not in known:
                 raise _unknown(name, host)
+        keep = parsed_args.keep_tokens
+        valid = {it.id: it.uses_left for it in client.token_list(name) if is_valid(it)}
         if parsed_args.dry_run:
             given = hosts.addresses(client, name)
             for host in parsed_args.hosts:
                 vpns = ", ".join(given.get(host, {})) or "none"
                 heard = age(hosts.last_heard(known[host]))
                 self.dry(f"remove {host} (last heartbeat {heard} ago, member of VPNs: {vpns})")
+                self._tell_tokens(known[host], valid, "would let it in again" if keep else
+                                  "would be revoked, too")  # fmt: skip
             return
         for host in dict.fromkeys(parsed_args.hosts):
-            revision = client.host_remove(name, host)
+            revision = client.host_remove(name, host, keep)
             self.say(f"Host {host} removed in revision {revision}.")
+            told = "would let it in again" if keep else "is revoked, too; --keep-tokens keeps it"
+            self._tell_tokens(known[host], valid, told)
+
+    def _tell_tokens(self, host: HostStatus, valid: dict[str, int], told: str) -> None:
+        """What becomes of the tokens by which a host came, and which others could use."""
+        for token in host.tokens:
+            if token in valid:
+                uses = f"{valid[token]} more use{'s' * (valid[token] != 1)}"
+                self.say(f"Token {token}, by which it came, with {uses}, {told}.")
+        if not host.tokens:
+            self.say("By which token it came is not known: see 'cnsmo-manage token list'.")
 
 
 class Quarantine(Command):

@@ -77,11 +77,14 @@ class Certificate(Cell):
 
 
 class States(Cell):
-    """States by service; one word where all are in the same. People see who is in quarantine."""
+    """States by service; one word where all are in the same. People see who is late, and who is in
+    quarantine.
+    """
 
     def __init__(self, agents: list[AgentStatus], style: Style, quarantined: bool = False) -> None:
         super().__init__({agent.service: str(agent.state) for agent in agents})
         self._style = style
+        self._late = any(agent.late for agent in agents)
         self._quarantined = quarantined
 
     def human_readable(self) -> str:
@@ -90,6 +93,7 @@ class States(Cell):
             lines = [self._style.state(states.pop())]
         else:
             lines = [f"{name} {self._style.state(state)}" for name, state in self._value.items()]
+        lines += [self._style.state("late")] * self._late
         return "\n".join([*lines, *["in quarantine"] * self._quarantined]) or "-"
 
 
@@ -132,6 +136,13 @@ class Handshakes(Cell):
             return "-"
         told = f"{value['heard']}/{value['peers']}"
         return f"{told}, {age(value['oldest'])} ago" if value["heard"] else told
+
+
+def standing(agent: AgentStatus) -> str:
+    """An agent's state in a line, with its reason, and whether it is late."""
+    late = f", late: not heard for {age(agent.heartbeat_age)}" if agent.late else ""
+    reason = f": {agent.reason}" if agent.reason else ""
+    return f"{agent.service}: {agent.state}{late}{reason}"
 
 
 def last_heard(host: HostStatus) -> float | None:

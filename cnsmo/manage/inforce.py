@@ -17,8 +17,10 @@ from cnsmo.model.lifecycle import GONE, SETTLED, State
 if TYPE_CHECKING:
     from cnsmo.bus.clients import OperatorClient
     from cnsmo.bus.events import Watch
-    from cnsmo.model.messages import AgentStatus
+    from cnsmo.model.messages import AgentStatus, ProviderStatus
 
+CLOUD = "the cloud"
+"""Stands in a host's place; no host can be called so."""
 PULSE = 0.5
 """Seconds between two looks when no event comes."""
 BREATH = 0.1
@@ -71,16 +73,33 @@ def look(client: OperatorClient, deployment: str, revision: int) -> Picture:
     """One picture. An agent has settled when it knows all that was declared, and announced by all
     members of it, by the time of the look."""
     agents = [agent for host in client.host_list(deployment) for agent in host.agents]
+    agents += [_as_agent(kept, revision) for kept in client.provider_list(deployment)]
     gone = tuple(agent for agent in agents if agent.state in GONE)
     failed = tuple(agent for agent in agents if agent.state is State.ERROR)
     living = [agent for agent in agents if agent not in gone and agent not in failed]
     if not [agent for agent in living if agent.state not in SETTLED]:
         revision = max(revision, _newest(client, deployment))
     settled = tuple(
-        agent for agent in living if agent.state in SETTLED and agent.applied_revision >= revision
+        agent
+        for agent in living
+        if agent.state in SETTLED and (agent.applied_revision >= revision or agent.host == CLOUD)
     )
     pending = tuple(agent for agent in living if agent not in settled)
     return Picture(settled, pending, failed, gone, revision)
+
+
+def _as_agent(kept: ProviderStatus, revision: int) -> AgentStatus:
+    """What a core keeps in the cloud, as if an agent did."""
+    from cnsmo.model.messages import AgentStatus
+
+    return AgentStatus(
+        host=CLOUD,
+        service=f"{kept.service} {kept.instance}",
+        state=kept.state if kept.current else State.CONFIGURING,
+        reason=kept.reason,
+        since=kept.since,
+        applied_revision=revision if kept.current else 0,
+    )
 
 
 def why(agent: AgentStatus, revision: int) -> str:

@@ -120,3 +120,47 @@ cnsmo-manage secrets rotate --keep     # and again
             carried_on = "; a rotation that was begun before is carried on" * bool(kept.former)
             old = "stays in the file" if parsed_args.keep else "is gone"
             self.say(f"{done} values sealed with the new key{carried_on}. The old key {old}.")
+
+
+class Reset(Command):
+    """Go on with a new key after the key file was lost, with no backup of it. Stop all cores first.
+
+    What is lost: every host has to join again (give it a fresh token in [agent] token_file: its
+    agent sees that by itself, and it is the same host as before), every token is worthless, and
+    the audit of each deployment shows where its seal was broken. What is declared and what is in
+    force on the hosts stays.
+    """
+
+    writes = True
+    examples = """
+cnsmo-manage secrets reset --dry-run
+cnsmo-manage secrets reset --yes
+"""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("--yes", action="store_true", help="it is lost, and nobody has a copy")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        from cnsmo.bus.clients import author
+        from cnsmo.model.audit import Act
+        from cnsmo.state import reset, schema
+        from cnsmo.state.store import Store
+
+        vault = self.session.vault()
+        self.session.require_database()
+        engine = self.session.engine()
+        schema.check(engine)
+        lost = reset.loss(engine, vault)
+        cost = f"{lost.hosts} hosts have to join again, and {lost.tokens} tokens are worthless"
+        if parsed_args.dry_run:
+            self.dry(f"make a new key in {vault.path}: {cost}")
+            return
+        if not parsed_args.yes:
+            raise InvalidRequest(
+                f"{cost}. Is [secrets] key_file right, and is there no copy in a backup or on "
+                "another core? Then say --yes"
+            )
+        reset.reset(Store(engine, vault), Act.of_operator(author(), reset.ACTION))
+        self.say(f"A new key is in {vault.path}: back it up, and copy it to all cores. {cost}.")

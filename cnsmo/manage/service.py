@@ -14,6 +14,7 @@ from cnsmo.model.errors import NotFound
 
 if TYPE_CHECKING:
     from cnsmo.bus.clients import OperatorClient
+    from cnsmo.model.messages import ProviderStatus
     from cnsmo.model.resource import Row, View
 
 
@@ -27,8 +28,13 @@ cnsmo-manage service list
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], list[Any]]:
         name, client = self.deployment(parsed_args), self.session.client
-        columns = "Service", "Name", "Driver", "Members", "Revision", "Changed", "Changed by"
-        return columns, [
+        columns = (
+            *("Service", "Name", "Driver", "Members", "Revision", "Changed", "Changed by"),
+            "In the cloud",
+        )
+        kept = {(one.service, one.instance): one for one in client.provider_list(name)}
+        declared = client.service_list(name)
+        rows: list[tuple[Any, ...]] = [
             (
                 row.kind,
                 row.name,
@@ -37,9 +43,21 @@ cnsmo-manage service list
                 row.revision,
                 Moment(row.updated_at),
                 row.author,
+                self._state(kept.pop((row.kind, row.name), None)),
             )
-            for row in client.service_list(name)
+            for row in declared
         ]
+        for one in kept.values():  # not declared any more, and not gone yet
+            cells = (one.service, one.instance, one.driver, None, None, Moment(one.since), None)
+            rows.append((*cells, self._state(one)))
+        return columns, rows
+
+    def _state(self, kept: ProviderStatus | None) -> str | None:
+        """How it stands with what cores keep; None where there is no such thing."""
+        if kept is None:
+            return None
+        state = kept.state if kept.current else "configuring"
+        return f"{state}: {kept.reason}" if kept.reason else str(state)
 
     def _members(self, client: OperatorClient, deployment: str, row: Row) -> int | None:
         """How many there are; None where the service has no members."""
@@ -82,6 +100,7 @@ cnsmo-manage service show vpn backbone
             "Spec": Tree(row.body),
             "Members": Tree({host: member.body for host, member in members.items()}),
             "Adjustments": Tree(_adjustments(present(client, name), row)),
+            "In the cloud": Tree(_kept(client, name, row)),
         }
         return self.dict2columns(shown)
 
@@ -131,6 +150,14 @@ def find(client: OperatorClient, deployment: str, service: str, instance: str) -
             return row
     declared = ", ".join(f"{row.kind} {row.name}" for row in rows) or "nothing"
     raise NotFound(f"deployment {deployment!r} declares no {service} {instance!r}, but {declared}")
+
+
+def _kept(client: OperatorClient, deployment: str, row: Row) -> dict[str, Any]:
+    """What cores keep in the cloud for an instance."""
+    for one in client.provider_list(deployment):
+        if (one.service, one.instance) == (row.kind, row.name):
+            return {"state": str(one.state), "reason": one.reason, **one.detail}
+    return {}
 
 
 def _adjustments(view: View, row: Row) -> dict[str, Any]:

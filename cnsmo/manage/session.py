@@ -95,11 +95,14 @@ class Session:
             )
         return Watch(self.conf)
 
-    def engine(self) -> sa.Engine:
-        """The database itself, for the commands that look after it."""
+    def engine(self, patient: bool = False) -> sa.Engine:
+        """The database itself, for the commands that look after it.
+
+        patient: what is asked of it may take its time.
+        """
         from cnsmo.state.engine import make_engine
 
-        engine = make_engine(self.conf)
+        engine = make_engine(self.conf, patient)
         self._closing.callback(engine.dispose)
         return engine
 

@@ -13,6 +13,7 @@ _STATES = {
     "configuring": "cyan",
     "joining": "cyan",
     "error": "red",
+    "late": "yellow",
     "down": "red",
     "left": "dim",
 }

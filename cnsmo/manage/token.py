@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import argparse
 import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnsmo.manage import durations
 from cnsmo.manage.cells import Moment, Names
 from cnsmo.manage.command import Command, ListCommand, ShowCommand
 from cnsmo.model.errors import InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from cnsmo.model.messages import TokenStatus
 
 YEAR = 365 * 86400
 MAX_USES = 100_000
@@ -30,6 +33,7 @@ class Create(ShowCommand):
 cnsmo-manage token create --group web
 cnsmo-manage token create --group web --group edge --uses 20 --lifetime 7d
 cnsmo-manage token create --host web1 --source 10.1.0.0/24
+cnsmo-manage token create --group web --addresses 10.1.0.0/24 --addresses 203.0.113.0/28
 cnsmo-manage token create -f value -c token > join.token
 """
 
@@ -66,6 +70,14 @@ cnsmo-manage token create -f value -c token > join.token
             help="bind it to the addresses of a network, as 10.1.0.0/24, from which the core must "
             "see the host come; default: any",
         )
+        parser.add_argument(
+            "--addresses",
+            action="append",
+            default=[],
+            metavar="NETWORK",
+            help="a network in which the hosts may say to be; others' firewalls and balancers "
+            "believe no other address of theirs; may be repeated; default: any",
+        )
         return parser
 
     def take_action(
@@ -87,18 +99,19 @@ cnsmo-manage token create -f value -c token > join.token
                 uses=parsed_args.uses,
                 host=parsed_args.host,
                 source=parsed_args.source,
+                addresses=parsed_args.addresses,
             )
         except ValidationError as exc:
             option = str(exc.errors()[0]["loc"][0]).replace("groups", "group")
             raise InvalidRequest(f"--{option}: {in_words(exc)}") from exc
         name, client = self.deployment(parsed_args), self.session.client
-        columns = "Deployment", "Groups", "Uses", "Expires", "Host", "Source"
+        columns = "Deployment", "Groups", "Uses", "Expires", "Host", "Source", "Addresses"
         if parsed_args.dry_run:
             client.deployment_show(name)
             expires = datetime.datetime.now(datetime.UTC)
             expires += datetime.timedelta(seconds=request.lifetime)
             self.note("Dry run: no token was made; it would be like this.")
-            bound = request.host, request.source
+            bound = request.host, request.source, Names(request.addresses)
             return columns, (name, Names(request.groups), request.uses, Moment(expires), *bound)
         made = client.token_create(name, request)
         if parsed_args.formatter == "table":
@@ -110,6 +123,7 @@ cnsmo-manage token create -f value -c token > join.token
             Moment(made.expires_at),
             made.host,
             made.source,
+            Names(made.addresses),
             made.id,
             made.token,
         )
@@ -124,22 +138,13 @@ cnsmo-manage token list
 """
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], list[Any]]:
-        now = datetime.datetime.now(datetime.UTC)
         rows = []
         for token in self.session.client.token_list(self.deployment(parsed_args)):
-            status = (
-                "revoked"
-                if token.revoked
-                else "used up"
-                if token.uses_left < 1
-                else "expired"
-                if token.expires_at <= now
-                else "valid"
-            )
             groups, expires = Names(token.groups), Moment(token.expires_at)
-            bound = token.host, token.source
-            rows.append((token.id, groups, token.uses_left, expires, *bound, status))
-        return ("ID", "Groups", "Uses left", "Expires", "Host", "Source", "Status"), rows
+            bound = token.host, token.source, Names(token.addresses)
+            rows.append((token.id, groups, token.uses_left, expires, *bound, _status(token)))
+        columns = ("ID", "Groups", "Uses left", "Expires", "Host", "Source", "Addresses", "Status")
+        return columns, rows
 
     def empty(self, args: argparse.Namespace) -> str:
         return "There is no token yet: 'cnsmo-manage token create' makes one."
@@ -169,3 +174,16 @@ cnsmo-manage token revoke t-1a2b3c4d    # the ID that 'token list' shows
             return
         client.token_revoke(name, ident)
         self.say(f"Token {ident} revoked.")
+
+
+def is_valid(token: TokenStatus) -> bool:
+    """Whether a host could join with it now."""
+    return _status(token) == "valid"
+
+
+def _status(token: TokenStatus) -> str:
+    if token.revoked:
+        return "revoked"
+    if token.uses_left < 1:
+        return "used up"
+    return "expired" if token.expires_at <= datetime.datetime.now(datetime.UTC) else "valid"

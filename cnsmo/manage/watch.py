@@ -18,16 +18,20 @@ if TYPE_CHECKING:
     from cnsmo.model.messages import EventMessage
 
 AUDIT = "audit."
+ALARMS = ("audit.broken", "audit.join-refused")
+"""Of the audit, what somebody should see who asked for nothing."""
 """How the types of events begin that tell a second time of what others tell."""
 
 
 class Watch(Command):
     """Print events as they happen, until Ctrl-C.
 
-    Types: agent.STATE (joining, configuring, ready, degraded, error, down, left), host.announced,
-    host.removed, SERVICE.declared or SERVICE.removed for what operators declare and for what
-    hosts announce to it (as vpn.declared, vpn.member.declared). And audit.ACTION for what the audit
-    says of a write (as audit.apply, audit.join); these are shown only where --type asks for them.
+    Types: agent.STATE (joining, configuring, ready, degraded, error, down, left), agent.behind,
+    host.announced, host.moved, host.disputed, host.quarantined, host.removed, SERVICE.declared or
+    SERVICE.removed for what operators declare and for what hosts announce to it (as vpn.declared,
+    vpn.member.declared). And audit.ACTION for what the audit says of a write (as audit.apply,
+    audit.join); these are shown only where --type asks for them, but for audit.broken and
+    audit.join-refused.
 
     Events before the start are not shown: 'agent list' and 'host list' show how things stand.
     """
@@ -113,7 +117,7 @@ cnsmo-manage watch --type agent.ready --count 3 --timeout 1m   # wait for three;
 def _matches(event: EventMessage, args: argparse.Namespace) -> bool:
     if args.deployment and event.deployment != args.deployment:
         return False
-    if not args.type and event.type.startswith(AUDIT):
+    if not args.type and event.type.startswith(AUDIT) and event.type not in ALARMS:
         return False
     pairs = (args.type, event.type), (args.host, event.host), (args.service, event.service)
     return all(

@@ -18,6 +18,8 @@ BEGIN = "begin"
 """What the first line says where the audit began later than the deployment."""
 CHECKPOINT = "checkpoint"
 """What a line says that stands for older ones, which were forgotten."""
+BROKEN = "broken"
+"""What a line says with which a core goes on after it found that somebody had changed the audit."""
 MAX_LINES = 100_000
 
 

@@ -39,6 +39,12 @@ class InvalidRequest(CnsmoError):
     exit_code = 2
 
 
+class UnknownCall(InvalidRequest):
+    """The other side has no such call, or not in that version: it is of another release."""
+
+    code = "unknown-call"
+
+
 class NotFound(CnsmoError):
     """What was named does not exist."""
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from cnsmo.model.host import HostFacts
+from cnsmo.model.host import HostFacts, ToldFacts
 from cnsmo.model.lifecycle import State
 from cnsmo.model.names import GrantedGroup, Label, Network, printable
 
@@ -17,6 +17,10 @@ MAX_REASON = 500
 
 Revision = Annotated[int, Field(ge=0, lt=2**63)]
 """Of a deployment, as the database can hold it."""
+
+
+Moment = Annotated[AwareDatetime, Field(lt=datetime.datetime(9000, 1, 1, tzinfo=datetime.UTC))]
+"""A time that any zone can tell."""
 
 
 class Message(BaseModel):
@@ -42,7 +46,13 @@ class JoinRequest(CertificateRequest):
     nonce: Annotated[str, Field(min_length=32, max_length=100)]
     """Chosen by the agent before its first try, so that a repeated try is recognised."""
     services: Annotated[list[Label], Field(max_length=32)] = []
-    facts: HostFacts
+    facts: ToldFacts
+
+
+class Facts(Message):
+    """What a host says anew of itself."""
+
+    facts: ToldFacts
 
 
 class Certified(Message):
@@ -92,12 +102,16 @@ class AgentReport(Message):
     applied_revision: Revision
     observation: dict[str, Any] | None = None
     """What the drivers saw, by unit, and what was left out of it."""
+    made_at: Moment | None = None
+    """When it was made, by the cores' clock; None: that is not known."""
 
 
 class Heartbeat(Message):
     """A sign of life for the agents of one process: service -> applied revision."""
 
     applied: Annotated[dict[Label, Revision], Field(max_length=32)]
+    made_at: Moment | None = None
+    """As of a report."""
 
 
 class HeartbeatAnswer(Message):
@@ -105,14 +119,15 @@ class HeartbeatAnswer(Message):
 
     ``head``: the deployment's revision. ``confirmed``: by service, the revision that all its
     agents that live and work have applied. ``observe_at``: an operator wants observations that
-    are not older than that, by the core's clock. ``forgotten``: services whose state the core does
-    not have: report again.
+    are not older than that, by the cores' clock. ``forgotten``: services whose state the core does
+    not have: report again. ``now``: what time it is, by the cores' clock.
     """
 
     head: int
     confirmed: dict[str, int]
     observe_at: datetime.datetime | None = None
     forgotten: list[str] = []
+    now: datetime.datetime | None = None
 
 
 class AgentStatus(Message):
@@ -128,6 +143,8 @@ class AgentStatus(Message):
     """Seconds since the last sign of life, by the core's clock."""
     observation: dict[str, Any] | None = None
     observed_age: float | None = None
+    late: bool = False
+    """Whether it is silent for longer than it should be, but not said to be down."""
 
 
 class HostStatus(Message):
@@ -144,6 +161,28 @@ class HostStatus(Message):
     """Until when a join with another key may take its place."""
     quarantined: bool = False
     """Whether an operator has taken it out of everything."""
+    tokens: list[str] = []
+    """Ids of those by which it came; none: that was before they were noted."""
+    bounds: list[str] = []
+    """Networks in which its token says that it is; none: any."""
+    disputed: dict[str, str] = {}
+    """Addresses that it said to have and that are not believed, and why."""
+
+
+class ProviderStatus(Message):
+    """What cores keep in the cloud for an instance with a provider driver.
+
+    ``current``: whether the state is that of what is declared now. ``detail``: for people.
+    """
+
+    service: str
+    instance: str
+    driver: str
+    state: State
+    reason: str = ""
+    current: bool = True
+    since: datetime.datetime
+    detail: dict[str, Any] = {}
 
 
 class RemovedHost(Message):
@@ -167,12 +206,16 @@ class DeploymentStatus(Message):
     hosts: int
     services: int
     created_at: datetime.datetime
+    suspected_since: datetime.datetime | None = None
+    """Since when so many hosts are silent that the core suspects itself, and says of none that it
+    is down."""
 
 
 class TokenRequest(Message):
     """What a new join token shall grant; life time in seconds.
 
     ``host``, ``source``: the only name, and the network of addresses, that may use it.
+    ``addresses``: networks in which the hosts may say to be; none: any.
     """
 
     groups: list[GrantedGroup] = []
@@ -180,6 +223,7 @@ class TokenRequest(Message):
     uses: Annotated[int, Field(ge=1, le=100_000)] = 1
     host: Label | None = None
     source: Network | None = None
+    addresses: Annotated[list[Network], Field(max_length=32)] = []
 
 
 class TokenStatus(Message):
@@ -193,6 +237,7 @@ class TokenStatus(Message):
     token: str | None = None
     host: str | None = None
     source: str | None = None
+    addresses: list[str] = []
 
 
 class Problem(Message):
@@ -243,6 +288,8 @@ class Plan(Message):
     """What that comes to on them, where a service says so."""
     absent: list[Problem] = []
     """What names somebody who left since; it was declared before, and means nobody now."""
+    known: list[Problem] = []
+    """What is in force already and wrong since, by what hosts say of themselves."""
     revision: int | None = None
     """The revision that wrote it; None when nothing was written."""
 

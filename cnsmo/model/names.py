@@ -19,6 +19,9 @@ MIN_PREFIX = {4: 8, 6: 16}
 ALL = "all"
 """The reserved group that every host belongs to."""
 
+THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
+"""No address of a host (RFC 1122, 3.2.1.3); Linux takes the first one for itself."""
+
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -91,6 +94,18 @@ def check_address(value: str) -> str:
         return str(ipaddress.ip_address(value))
     except ValueError as exc:
         raise ValueError(f"{ascii(value)} is not an IP address") from exc
+
+
+def is_reachable(address: IPAddress) -> bool:
+    """Whether an address can be a host's own for others: they call it, and let it in."""
+    unusable = (
+        address.is_loopback
+        or address.is_unspecified
+        or address.is_multicast
+        or address.is_link_local
+        or address.is_reserved  # the broadcast address, and IPv4 within IPv6, among others
+    )
+    return not unusable and address not in THIS_NETWORK
 
 
 Label = Annotated[str, AfterValidator(check_label)]

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from cnsmo.model.names import printable
+
 MAX_OBSERVATION = 1_000_000
 """Characters of an observation, as JSON, that the core keeps: some thousand peers of one host."""
 MAX_DEPTH = 20
@@ -19,9 +21,18 @@ def sound(observation: dict[str, Any] | None) -> dict[str, Any] | None:
     """An observation (detail by unit) that everybody can read and every database can keep.
 
     Instead of details that are too deep, or no JSON text in UTF-8 (RFC 8259, 6 and 8.1: no NaN, no
-    half of a surrogate pair), there is ``{"left_out": ...}``; what is sound is given back as it is.
+    half of a surrogate pair), there is ``{"left_out": ...}``. What would play tricks on a terminal
+    is a blank or a question mark. What is sound is given back as it is.
     """
-    if observation is None or _is_sound(observation):
+    if observation is None:
+        return None
+    kept = _readable(observation)
+    shown = _on_one_line(kept)
+    return observation if shown == observation else shown
+
+
+def _readable(observation: dict[str, Any]) -> dict[str, Any]:
+    if _is_sound(observation):
         return observation
     if not _is_sound(list(observation)):
         return {LEFT_OUT: f"{len(observation)} units, not all of whose names are text"}
@@ -64,6 +75,17 @@ def _is_sound(value: Any) -> bool:
     except ValueError:  # UnicodeEncodeError is one
         return False
     return True
+
+
+def _on_one_line(value: Any) -> Any:
+    """The same, with nothing but characters that can be printed in all of its texts."""
+    if isinstance(value, dict):
+        return {_on_one_line(key): _on_one_line(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_on_one_line(item) for item in value]
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return printable(" ".join(value.split("\n")))
 
 
 def _inside(value: Any) -> Iterable[Any]:

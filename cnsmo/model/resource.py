@@ -17,7 +17,13 @@ from cnsmo.model.reading import read
 
 T = TypeVar("T")
 HOST = "host"
+MOST_THROWN_OUT = 100
+"""So many hosts that were thrown out are remembered."""
 """Kind of the rows that the core writes about hosts; their name is the host's."""
+QUARANTINED = "quarantined"
+"""Key in their bodies: an operator has taken the host out of everything."""
+BOUNDS, DISPUTED = "bounds", "disputed"
+"""The same: in which networks it can be, and what it said and is not believed; see Host."""
 AGENT = "agent"
 """Kind of the rows that hold an agent's state; their name is ``host/service``."""
 OPERATOR = "operator"
@@ -103,8 +109,10 @@ class View:
         self.now = now
         self._live: dict[str, dict[str, Row]] = {}
         self._dead: dict[str, dict[str, Row]] = {}
+        rows = list(rows)
         for row in rows:
             (self._dead if row.deleted else self._live).setdefault(row.kind, {})[row.name] = row
+        self._thrown_out = _thrown_out({}, (row for row in rows if row.kind == HOST))
         self._granted = frozenset(granted)
         self._everybody: dict[str, Host] | None = None
         self._hosts: dict[str, Host] | None = None
@@ -112,7 +120,8 @@ class View:
         self._made: dict[Hashable, Any] = {}
 
     def after(self, revision: int, rows: Collection[Row]) -> View:
-        """A later one, in which these rows changed; of those that were deleted nothing is kept.
+        """A later one, in which these rows changed; of those that were deleted nothing is kept,
+        but of hosts that were thrown out.
 
         It takes as long as there are rows of the kinds that changed; who the hosts are, and which
         are gone, is found anew for those alone that changed.
@@ -129,6 +138,7 @@ class View:
                 changed[row.kind][row.name] = row
         later._live |= changed
         hosts = [row for row in rows if row.kind == HOST]
+        later._thrown_out = _thrown_out(self._thrown_out, hosts)
         if self._everybody is not None:
             later._everybody = _hosts_after(self._everybody, hosts)
         if self._hosts is self._everybody and not any(row.host.quarantined for row in hosts):
@@ -180,6 +190,17 @@ class View:
         if self._everybody is None:
             self._everybody = {row.name: row.host for row in self.rows(HOST)}
         return self._everybody
+
+    @property
+    def thrown_out(self) -> list[Row]:
+        """Tombstones of the hosts that an operator removed, of the last ones."""
+        return sorted(self._thrown_out.values(), key=lambda row: row.name)
+
+    @property
+    def distrusted(self) -> tuple[str, ...]:
+        """Hosts that get nothing more from anybody, at once: in quarantine, or thrown out."""
+        apart = self.everybody.keys() - self.hosts.keys()
+        return tuple(sorted(apart | self._thrown_out.keys()))
 
     @property
     def groups(self) -> frozenset[str]:
@@ -243,6 +264,17 @@ def _hosts_after(hosts: dict[str, Host], rows: list[Row], apart: bool = False) -
     if found.keys() <= hosts.keys():
         return found
     return {name: found[name] for name in sorted(found)}
+
+
+def _thrown_out(before: dict[str, Row], hosts: Iterable[Row]) -> dict[str, Row]:
+    """Tombstones of hosts that were in quarantine last, by name, after these rows changed."""
+    found = dict(before)
+    for row in hosts:
+        found.pop(row.name, None)
+        if row.deleted and row.body.get("quarantined"):
+            found[row.name] = row
+    newest = sorted(found.values(), key=lambda row: row.revision)[-MOST_THROWN_OUT:]
+    return found if len(newest) == len(found) else {row.name: row for row in newest}
 
 
 def _gone_after(gone: frozenset[str], rows: list[Row]) -> frozenset[str] | None:

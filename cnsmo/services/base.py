@@ -192,6 +192,16 @@ class Driver(abc.ABC, Generic[D]):
         :raises DriverError: when it could not; the previous state still works then.
         """
 
+    def enforce(self, desired: D) -> list[str]:
+        """As apply(), but what nobody waits for may be left to follow_up()."""
+        return self.apply(desired)
+
+    def follow_up(self, desired: D) -> None:
+        """Do what enforce() left to be done; some seconds may have passed.
+
+        :raises DriverError: when it could not.
+        """
+
     @abc.abstractmethod
     def observe(self, desired: D) -> Observation:
         """Read back what is there and compare it with desired; changes nothing."""
@@ -216,6 +226,15 @@ class Driver(abc.ABC, Generic[D]):
         """Take away all that the driver made: nothing is left, no file either. Idempotent."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Mentions:
+    """Names in a spec: of hosts, of groups, and words that may be either."""
+
+    hosts: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+    words: frozenset[str] = frozenset()
+
+
 class Refused(ValueError):
     """admit() will not take an announcement; the text goes to the host's operator."""
 
@@ -229,6 +248,9 @@ class NetworkService(abc.ABC):
     Announcement: ClassVar[type[BaseModel] | None] = None
     """What a host may announce to an instance; validated before admit() sees it. None: nothing,
     then a host has its place as soon as the instance concerns it."""
+    Detail: ClassVar[type[BaseModel] | None] = None
+    """What its drivers tell of a unit that they saw; the core keeps nothing else, as operators'
+    commands rely on it. None: whatever it is."""
     after: ClassVar[frozenset[str]] = frozenset()
     """Services that are brought in force before this one where a host runs both: it binds to, or
     names, what they make. At a removal it goes first."""
@@ -246,6 +268,22 @@ class NetworkService(abc.ABC):
     @abc.abstractmethod
     def concerns(self, instance: str, spec: BaseModel, host: Host) -> bool:
         """Whether an instance has anything to do on a host."""
+
+    def mentions(self, spec: BaseModel) -> Mentions:
+        """Whom a spec names; pure. A newcomer that takes one of these names would be believed to be
+        who was meant: the core lets it in with a token that is bound to the name, or not at all.
+        """
+        return Mentions()
+
+    renews: ClassVar[bool] = False
+    """Whether operators may ask members for new keys, which they replace one after the other."""
+
+    def awaited(self, view: View, instance: str) -> str | None:
+        """Whose turn it is to replace its key; None: nobody's. Pure.
+
+        Who is passed over, as it does not: ``skipped`` in the row of the kind renewal_kind().
+        """
+        return None
 
     @abc.abstractmethod
     def units(self, view: View, host: str) -> list[Unit]:
@@ -300,7 +338,8 @@ class NetworkService(abc.ABC):
         """
         if row.kind == AGENT:
             return row.gone != (before is not None and before.gone)
-        return row.kind == HOST or row.kind.partition(".")[0] == self.name
+        kind, _dot, what = row.kind.partition(".")
+        return row.kind == HOST or (kind == self.name and what != "provider")
 
     @abc.abstractmethod
     def compile(self, view: View, host: str) -> Mapping[str, Desired]:

@@ -16,6 +16,7 @@ from stevedore.extension import error_on_conflict
 
 from cnsmo.model.errors import DriverUnavailable, InvalidRequest
 from cnsmo.services.base import Driver, NetworkService, System
+from cnsmo.services.provider import ProviderDriver
 
 SERVICES = "cnsmo.services"
 
@@ -91,6 +92,25 @@ def driver_class(service_name: str, name: str) -> type[Driver[Any]]:
             f"no driver {ascii(name)} for {service_name} is installed here; there are: {known}"
         ) from exc
     return cast("type[Driver[Any]]", manager.driver)
+
+
+@functools.cache
+def is_provided(service_name: str, name: str) -> bool:
+    """Whether a driver is one that cores run; one that is not installed is none."""
+    if name not in driver_names(service_name):
+        return False
+    return issubclass(driver_class(service_name, name), ProviderDriver)
+
+
+def provider_class(service_name: str, name: str) -> type[ProviderDriver]:
+    """The class of a provider driver.
+
+    :raises DriverUnavailable: when none of that name is installed.
+    """
+    found: type[Any] = driver_class(service_name, name)
+    if not issubclass(found, ProviderDriver):
+        raise DriverUnavailable(f"{name} is a driver of {service_name} for agents, not for cores")
+    return found
 
 
 def make_driver(

@@ -7,7 +7,7 @@ import ipaddress
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from cnsmo.model.names import Group, check_address, check_label, check_network
 
@@ -53,6 +53,13 @@ def check_seconds(value: Any) -> float:
     return float(found[1]) * _SECONDS[found[2]]
 
 
+def check_driver(value: str) -> str:
+    """A driver's name: a label, that may have underscores as the names of clouds' things do."""
+    check_label(value.replace("_", "-"))
+    return value
+
+
+DriverName = Annotated[str, AfterValidator(check_driver)]
 Groups = Annotated[tuple[Group, ...], BeforeValidator(as_list)]
 Source = Annotated[str, BeforeValidator(check_source)]
 Via = Annotated[str, BeforeValidator(check_via)]

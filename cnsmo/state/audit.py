@@ -3,7 +3,9 @@
 
 Each deployment has a chain of its own, which outlives it. A line's digest covers the line and the
 digest of the one before; the chain's row holds the number and the digest of the last one, sealed.
-Whoever adds lines holds the lock of the deployment's row.
+Whoever adds lines holds the lock of the deployment's row, and looks first whether the end is the
+one that was sealed: a core vouches for nothing that it did not find so. Where it is another, the
+chain goes on with a line that says so, and that follows none.
 """
 
 from __future__ import annotations
@@ -11,21 +13,23 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from cnsmo.model.audit import BEGIN, CHECKPOINT, GENESIS, Act, AuditLine, Change, Role, canonical
+from cnsmo.model.audit import BEGIN, BROKEN, GENESIS, Act, AuditLine, Change, Role, canonical
 from cnsmo.model.resource import AGENT, HOST, Row
 from cnsmo.state.engine import aware
 from cnsmo.state.secrets import new_id
-from cnsmo.state.tables import AUDIT, AUDIT_CHAINS, RESOURCES
-from cnsmo.state.vault import Vault
+from cnsmo.state.tables import AUDIT, AUDIT_CHAINS, DEPLOYMENTS, RESOURCES
+from cnsmo.state.vault import NotSealed, Vault
 
 CORE = Act(Role.CORE, "core", "", "")
 NOT_AUDITED = frozenset({AGENT})
 """Kinds of rows of which no line is written: how agents stand is reported all the time."""
+STEP = 1000
+"""Lines that are held in memory at a time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +39,17 @@ class Chain:
     id: str
     lines: int
     head: str
+    deployment: str
+    ended: bool = False
 
     @classmethod
-    def new(cls) -> Chain:
+    def new(cls, deployment: str) -> Chain:
         """One without lines."""
-        return cls(new_id("a"), 0, GENESIS)
+        return cls(new_id("a"), 0, GENESIS, deployment)
+
+    def to(self, lines: int, head: str) -> Chain:
+        """The same one, with another end."""
+        return dataclasses.replace(self, lines=lines, head=head)
 
 
 def seal_of(vault: Vault, chain: Chain) -> str:
@@ -53,14 +63,84 @@ def purpose(chain: str) -> str:
 
 
 def ending(chain: Chain) -> str:
-    """What is sealed of a chain's end."""
-    return f"{chain.lines}:{chain.head}"
+    """What is sealed of a chain's end; also whose it is, so that none serves for another."""
+    return f"{chain.lines}:{chain.head}:{chain.deployment}:{'ended' if chain.ended else 'open'}"
 
 
-def start(connection: sa.Connection, deployment: str, chain: Chain) -> None:
+def is_sealed(vault: Vault, chain: Chain, seal: str) -> bool:
+    """Whether a core sealed that a chain ends as it does."""
+    try:
+        return vault.open(purpose(chain.id), seal) == ending(chain)
+    except NotSealed:
+        return False
+
+
+def unsealed(chain: Chain) -> str:
+    """What is told of a chain that is not."""
+    return f"that it ends with line {chain.lines} is not what a core sealed"
+
+
+def own_chain() -> sa.ColumnElement[bool]:
+    """Joins a deployment with the chain that is its own; a foreign or an ended one is not."""
+    return sa.and_(
+        AUDIT_CHAINS.c.id == DEPLOYMENTS.c.chain,
+        AUDIT_CHAINS.c.deployment == DEPLOYMENTS.c.name,
+        AUDIT_CHAINS.c.ended_at.is_(None),
+    )
+
+
+def start(connection: sa.Connection, vault: Vault, chain: Chain) -> None:
     """Put the chain of a deployment that has none into the database."""
-    values = {"lines": chain.lines, "head": chain.head, "seal": ""}
-    connection.execute(sa.insert(AUDIT_CHAINS).values(id=chain.id, deployment=deployment, **values))
+    values = {"lines": chain.lines, "head": chain.head, "seal": seal_of(vault, chain)}
+    connection.execute(
+        sa.insert(AUDIT_CHAINS).values(id=chain.id, deployment=chain.deployment, **values)
+    )
+
+
+def adopt(connection: sa.Connection, vault: Vault) -> None:
+    """Seal the chains without lines that a migration made; it has no key."""
+    query = sa.select(AUDIT_CHAINS).where(AUDIT_CHAINS.c.seal == "", AUDIT_CHAINS.c.lines == 0)
+    for record in connection.execute(query).all():
+        _move(connection, vault, Chain(record.id, 0, GENESIS, record.deployment))
+
+
+def wrong(connection: sa.Connection, vault: Vault, chain: Chain, seal: str) -> str:
+    """What is wrong with the end of a chain, if anything.
+
+    One line is read, however long it is: what stands before the end cannot be changed without
+    audit verify seeing it, as long as nobody seals another end.
+    """
+    if not is_sealed(vault, chain, seal):
+        return unsealed(chain)
+    query = (
+        sa.select(AUDIT.c.number, AUDIT.c.hash)
+        .where(AUDIT.c.chain == chain.id, AUDIT.c.number >= chain.lines)
+        .order_by(AUDIT.c.number)
+        .limit(2)
+    )
+    found = [tuple(record) for record in connection.execute(query)]
+    if found != ([(chain.lines, chain.head)] if chain.lines else []):
+        return f"line {chain.lines} is not the last one, which a core had sealed"
+    return ""
+
+
+def broken(
+    connection: sa.Connection,
+    vault: Vault,
+    chain: Chain,
+    now: datetime.datetime,
+    revision: int,
+    told: Mapping[str, Any],
+) -> list[AuditLine]:
+    """Go on behind whatever is there, vouching for none of it.
+
+    told: why, and from which state the deployment goes on.
+    """
+    last = connection.scalar(sa.select(sa.func.max(AUDIT.c.number)).where(_of(chain))) or 0
+    found = {"lines": chain.lines, "head": chain.head}
+    change = Change("audit", BROKEN, None, {**told, "found": found})
+    end = chain.to(last, GENESIS)
+    return append(connection, vault, end, CORE.by(BROKEN), now, revision, [change])
 
 
 def told(rows: Iterable[Row], replaced: Mapping[tuple[str, str], Row]) -> list[Change]:
@@ -96,12 +176,17 @@ def append(
         head = lines[-1].hash
     if lines:
         connection.execute(sa.insert(AUDIT), [_values(line, now) for line in lines])
-        _move(connection, vault, Chain(chain.id, number, head))
+        _move(connection, vault, chain.to(number, head))
     return lines
 
 
 def beginning(connection: sa.Connection, deployment_id: int, revision: int) -> Change:
     """What the first line says of a deployment that was there before its audit."""
+    return Change("audit", BEGIN, None, standing(connection, deployment_id, revision))
+
+
+def standing(connection: sa.Connection, deployment_id: int, revision: int) -> dict[str, Any]:
+    """What a chain that follows nothing starts from: a digest of all live rows."""
     query = (
         sa.select(RESOURCES)
         .where(RESOURCES.c.deployment_id == deployment_id, RESOURCES.c.deleted.is_(False))
@@ -112,60 +197,36 @@ def beginning(connection: sa.Connection, deployment_id: int, revision: int) -> C
         for record in connection.execute(query).mappings()
     ]
     state = hashlib.sha256(canonical(rows).encode()).hexdigest()
-    return Change("audit", BEGIN, None, {"revision": revision, "rows": len(rows), "state": state})
+    return {"revision": revision, "rows": len(rows), "state": state}
 
 
-def finish(connection: sa.Connection, chain: Chain, now: datetime.datetime) -> None:
+def finish(connection: sa.Connection, vault: Vault, chain: Chain, now: datetime.datetime) -> None:
     """Note that no line follows: the deployment is gone."""
+    end = dataclasses.replace(chain, ended=True)
     connection.execute(
-        sa.update(AUDIT_CHAINS).where(AUDIT_CHAINS.c.id == chain.id).values(ended_at=now)
+        sa.update(AUDIT_CHAINS)
+        .where(AUDIT_CHAINS.c.id == chain.id)
+        .values(ended_at=now, seal=seal_of(vault, end))
     )
 
 
-def forget(
-    connection: sa.Connection,
-    vault: Vault,
-    chain: Chain,
-    now: datetime.datetime,
-    older_than: datetime.timedelta,
-    revision: int,
-) -> int:
-    """Drop lines from before a day of UTC, of which the last is that long ago.
-
-    A checkpoint line says up to which line, and that line's digest: what is left stays verifiable.
-    By whole days, so that there is at most one checkpoint a day.
-
-    :return: how many were dropped.
-    """
-    limit = (now - older_than).replace(hour=0, minute=0, second=0, microsecond=0)
-    of_chain = AUDIT.c.chain == chain.id
-    oldest = connection.execute(
-        sa.select(AUDIT.c.at).where(of_chain).order_by(AUDIT.c.number).limit(1)
-    ).scalar_one_or_none()
-    if oldest is None or oldest >= limit:
-        return 0
-    first_kept = connection.scalar(
-        sa.select(sa.func.min(AUDIT.c.number)).where(of_chain, AUDIT.c.at >= limit)
-    )
-    last = chain.lines if first_kept is None else first_kept - 1
-    digest = connection.scalar(sa.select(AUDIT.c.hash).where(of_chain, AUDIT.c.number == last))
-    done = connection.execute(sa.delete(AUDIT).where(of_chain, AUDIT.c.number <= last))
-    told = {"through": last, "hash": digest, "lines": done.rowcount}
-    change = Change("audit", CHECKPOINT, None, told)
-    append(connection, vault, chain, CORE.by(CHECKPOINT), now, revision, [change])
-    return int(done.rowcount)
-
-
-def forget_ended(connection: sa.Connection, before: datetime.datetime) -> list[str]:
-    """Drop the chains of deployments that were deleted before that; returns what they were."""
-    query = sa.select(AUDIT_CHAINS).where(AUDIT_CHAINS.c.ended_at < before)
-    ended = connection.execute(query).all()
-    for record in ended:
-        connection.execute(sa.delete(AUDIT).where(AUDIT.c.chain == record.id))
-        connection.execute(sa.delete(AUDIT_CHAINS).where(AUDIT_CHAINS.c.id == record.id))
-    return [
-        f"deployment={it.deployment} chain={it.id} lines={it.lines} head={it.head}" for it in ended
-    ]
+def following(connection: sa.Connection, chain: str, through: int = 0) -> Iterator[AuditLine]:
+    """The lines of a chain in their order, a few at a time; through: up to that one."""
+    last = 0
+    while True:
+        query = (
+            sa.select(AUDIT)
+            .where(AUDIT.c.chain == chain, AUDIT.c.number > last)
+            .order_by(AUDIT.c.number)
+            .limit(STEP)
+        )
+        if through:
+            query = query.where(AUDIT.c.number <= through)
+        records = connection.execute(query).mappings().all()
+        yield from to_lines(records)
+        if len(records) < STEP:
+            return
+        last = int(records[-1]["number"])
 
 
 def to_lines(records: Sequence[sa.RowMapping]) -> list[AuditLine]:
@@ -196,6 +257,10 @@ def _line(
         before="" if change.before is None else canonical(change.before),
         after="" if change.after is None else canonical(change.after),
     )
+
+
+def _of(chain: Chain) -> sa.ColumnElement[bool]:
+    return AUDIT.c.chain == chain.id
 
 
 def _body(row: Row | None) -> dict[str, Any] | None:

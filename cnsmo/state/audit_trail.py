@@ -3,26 +3,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from cnsmo.model.audit import CHECKPOINT, GENESIS, AuditLine, AuditPage, AuditQuery
+from cnsmo.model.audit import CHECKPOINT, AuditLine, AuditPage, AuditQuery
 from cnsmo.model.errors import NotFound
 from cnsmo.state import audit
 from cnsmo.state.audit import Chain
-from cnsmo.state.engine import transaction
+from cnsmo.state.audit_walk import Walk
+from cnsmo.state.engine import snapshot, transaction
 from cnsmo.state.tables import AUDIT, AUDIT_CHAINS, DEPLOYMENTS
-from cnsmo.state.vault import NotSealed, Vault
+from cnsmo.state.vault import Vault
 
 PAGE_LINES = 500
 PAGE_CHARACTERS = 1_000_000
 """Of what changed. A page has at least one line, whatever its length."""
-STEP = 1000
-"""Lines that verify() holds in memory at a time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +73,7 @@ class AuditTrail:
         query = sa.select(AUDIT_CHAINS.c.id).order_by(AUDIT_CHAINS.c.deployment, AUDIT_CHAINS.c.id)
         if deployment is not None:
             query = query.where(AUDIT_CHAINS.c.deployment == deployment)
-        with _snapshot(self._engine) as connection:
+        with snapshot(self._engine) as connection:
             chains = list(connection.scalars(query))
             found = [self._verify(connection, chain) for chain in chains]
             lost = _without_chain(connection, deployment)
@@ -91,92 +88,16 @@ class AuditTrail:
     def _verify(self, connection: sa.Connection, chain: str) -> Finding:
         query = sa.select(AUDIT_CHAINS).where(AUDIT_CHAINS.c.id == chain)
         record = connection.execute(query).one()
-        end = Chain(chain, record.lines, record.head)
-        walk = _Walk()
-        for line in _lines(connection, chain):
+        ended = record.ended_at is not None
+        end = Chain(chain, record.lines, record.head, record.deployment, ended)
+        walk = Walk()
+        for line in audit.following(connection, chain):
             walk.step(line)
-        problems = [*walk.ending(end), *self._seal_of(record.seal, end)]
+        sealed = audit.is_sealed(self._vault, end, record.seal)
+        problems = [*walk.ending(end), *([] if sealed else [audit.unsealed(end)])]
         return Finding(
-            chain, record.deployment, record.ended_at is not None, walk.first, end.lines, end.head,
-            tuple(problems),
-        )  # fmt: skip
-
-    def _seal_of(self, seal: str, end: Chain) -> list[str]:
-        if end.lines == 0 and not seal:
-            return []
-        try:
-            if self._vault.open(audit.purpose(end.id), seal) == audit.ending(end):
-                return []
-        except NotSealed:
-            pass
-        return [f"that it ends with line {end.lines} is not what a core sealed"]
-
-
-class _Walk:
-    """Follows a chain, and notes what is wrong."""
-
-    def __init__(self) -> None:
-        self.first = 0
-        self._last = 0
-        self._head: str | None = GENESIS
-        """The digest of the last line; None where what stands before the next one is unknown."""
-        self._problems: list[str] = []
-        self._oldest: AuditLine | None = None
-        """The first line, where older ones were forgotten."""
-        self._checkpoint = (0, "")
-        """The newest: up to which line older ones were forgotten, and that line's digest."""
-
-    def step(self, line: AuditLine) -> None:
-        """The next line."""
-        if self.first == 0:
-            self._begin(line)
-        if line.number != self._last + 1:
-            self._problems.append(f"{_range(self._last + 1, line.number - 1)} missing")
-            self._head = None
-        if self._head is not None and line.hash != line.digest(self._head):
-            self._problems.append(f"line {line.number} was altered, or follows one that was")
-        elif line.action == CHECKPOINT:
-            told = json.loads(line.after)
-            self._checkpoint = int(told["through"]), str(told["hash"])
-        self._last, self._head = line.number, line.hash
-
-    def _begin(self, line: AuditLine) -> None:
-        self.first = line.number
-        if line.number > 1:
-            self._oldest, self._last, self._head = line, line.number - 1, None
-
-    def ending(self, end: Chain) -> list[str]:
-        """What is wrong with the chain, given where it ends."""
-        return [*self._at_the_beginning(), *self._problems, *self._at_the_end(end)]
-
-    def _at_the_beginning(self) -> list[str]:
-        """Older lines may be gone only if a checkpoint says so, and the first one follows them."""
-        if self._oldest is None:
-            return []
-        through, digest = self._checkpoint
-        if through != self.first - 1:
-            return [f"{_range(through + 1, self.first - 1)} missing, of which no checkpoint tells"]
-        if self._oldest.hash != self._oldest.digest(digest):
-            return [f"line {self.first} was altered, or the checkpoint that stands for older ones"]
-        return []
-
-    def _at_the_end(self, end: Chain) -> list[str]:
-        if self._last < end.lines:
-            return [f"{_range(self._last + 1, end.lines)} missing at its end"]
-        if self._last > end.lines:
-            return [f"{_range(end.lines + 1, self._last)} behind its end"]
-        if end.lines and self._head != end.head:
-            return [f"line {end.lines} is not the one that it ends with"]
-        return []
-
-
-@contextlib.contextmanager
-def _snapshot(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction that sees the database as it is in one moment, whatever cores write."""
-    if engine.dialect.name != "sqlite":  # where each transaction does
-        engine = engine.execution_options(isolation_level="REPEATABLE READ")
-    with transaction(engine) as connection:
-        yield connection
+            chain, record.deployment, ended, walk.first, end.lines, end.head, tuple(problems)
+        )
 
 
 def _has(connection: sa.Connection, chains: list[str], head: str) -> bool:
@@ -186,24 +107,7 @@ def _has(connection: sa.Connection, chains: list[str], head: str) -> bool:
     if connection.execute(query).first() is not None:
         return True
     checkpoints = sa.select(AUDIT.c.after).where(of_ours, AUDIT.c.action == CHECKPOINT)
-    return any(json.loads(after)["hash"] == head for after in connection.scalars(checkpoints))
-
-
-def _lines(connection: sa.Connection, chain: str) -> Iterator[AuditLine]:
-    """All lines, in their order."""
-    last = 0
-    while True:
-        query = (
-            sa.select(AUDIT)
-            .where(AUDIT.c.chain == chain, AUDIT.c.number > last)
-            .order_by(AUDIT.c.number)
-            .limit(STEP)
-        )
-        records = connection.execute(query).mappings().all()
-        yield from audit.to_lines(records)
-        if len(records) < STEP:
-            return
-        last = int(records[-1]["number"])
+    return any(f'"hash":"{head}"' in after for after in connection.scalars(checkpoints))
 
 
 def _conditions(query: AuditQuery) -> Iterator[sa.ColumnElement[bool]]:
@@ -237,7 +141,7 @@ def _without_chain(connection: sa.Connection, deployment: str | None) -> list[st
     """Deployments whose chain somebody took away."""
     query = (
         sa.select(DEPLOYMENTS.c.name)
-        .select_from(DEPLOYMENTS.outerjoin(AUDIT_CHAINS, AUDIT_CHAINS.c.id == DEPLOYMENTS.c.chain))
+        .select_from(DEPLOYMENTS.outerjoin(AUDIT_CHAINS, audit.own_chain()))
         .where(AUDIT_CHAINS.c.id.is_(None))
     )
     if deployment is not None:
@@ -247,10 +151,6 @@ def _without_chain(connection: sa.Connection, deployment: str | None) -> list[st
 
 def _worse(finding: Finding, problem: str) -> Finding:
     return dataclasses.replace(finding, problems=(*finding.problems, problem))
-
-
-def _range(first: int, last: int) -> str:
-    return f"line {first} is" if first == last else f"lines {first} to {last} are"
 
 
 def _never(deployment: str) -> NotFound:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hmac
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,19 +32,26 @@ class Identity:
 
 @dataclasses.dataclass(frozen=True)
 class Issued:
-    """A new identity, or a known one with a new secret; ``repeated``: the join came again."""
+    """A new identity, or a known one with a new secret; ``repeated``: the join came again.
+
+    ``former``: the id of the host whose place a new one takes; it counts for nothing any more.
+    """
 
     id: str
     secret: str
     repeated: bool
+    former: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
-    """Until when a host's certificate counts, and until when another key may replace its own."""
+    """Until when a host's certificate counts, and until when another key may replace its own;
+    the tokens by which it came.
+    """
 
     certified_until: datetime.datetime | None
     readmit_until: datetime.datetime | None
+    tokens: tuple[str, ...]
 
 
 class Identities:
@@ -130,17 +138,19 @@ def admit(writer: Writer, host: str, nonce: str, key: str) -> Issued | None:
     return Issued(record.id, derived(nonce, record.id), repeated=True)
 
 
-def issue(writer: Writer, host: str, nonce: str, key: str) -> Issued:
+def issue(writer: Writer, host: str, nonce: str, key: str, token: str) -> Issued:
     """Make an identity for a host, inside a write that used a token.
 
-    A known host with its own key has its identity again, with a new secret; with another key only
-    after readmit().
+    A known host with its own key has its identity again, with a new secret. With another key, and
+    only after readmit(), it is another host of that name: the former one is revoked, so that
+    nothing that it has, its account at the broker least of all, is of use to who still has it.
+    token: the id of the one that was used.
 
     :raises Conflict: when a living host bears that name, or the key is one that was revoked.
     """
     record = _living(writer, host)
     if record is None:
-        return _new(writer, host, nonce, key)
+        return _new(writer, host, nonce, key, [token])
     replaced = record.readmit_until is not None and record.readmit_until > writer.now
     if not replaced and not (_same_key(record, key) and record.key_hash is not None):
         raise Conflict(
@@ -149,12 +159,16 @@ def issue(writer: Writer, host: str, nonce: str, key: str) -> Issued:
             f"take the old one's place ('cnsmo-manage host readmit {host}') or remove the old one "
             f"first ('cnsmo-manage host remove {host}')"
         )
+    came_by = list(dict.fromkeys([*(record.tokens or ()), token]))
     if not _same_key(record, key):
-        _refuse_revoked(writer, key)
+        revoke(writer, host)
+        made = _new(writer, host, nonce, key, came_by)
+        return dataclasses.replace(made, former=str(record.id))
     secret = derived(nonce, record.id)
     _set(
         writer, record.id,
         **_sealed(writer, record.id, secret, nonce), key_hash=key, readmit_until=None,
+        tokens=came_by,
     )  # fmt: skip
     writer.note(_told(record.id, host, {"key": record.key_hash}, {"key": key}))
     return Issued(record.id, secret, repeated=False)
@@ -222,7 +236,30 @@ def revoke(writer: Writer, host: str) -> bool:
     return True
 
 
-def _new(writer: Writer, host: str, nonce: str, key: str) -> Issued:
+def is_living(writer: Writer, host: str) -> bool:
+    """Whether there is a host of that name."""
+    return _living(writer, host) is not None
+
+
+def was_host(writer: Writer, host: str) -> bool:
+    """Whether there ever was a host of that name."""
+    query = sa.select(IDENTITIES.c.id).where(
+        IDENTITIES.c.deployment_id == writer.deployment_id, IDENTITIES.c.host == host
+    )
+    return writer.connection.execute(query.limit(1)).first() is not None
+
+
+def came_by(writer: Writer, hosts: Collection[str]) -> list[str]:
+    """Ids of the tokens by which these hosts came."""
+    query = sa.select(IDENTITIES.c.tokens).where(
+        IDENTITIES.c.deployment_id == writer.deployment_id,
+        IDENTITIES.c.host.in_(hosts),
+        IDENTITIES.c.revoked_at.is_(None),
+    )
+    return [token for found in writer.connection.scalars(query) for token in found or ()]
+
+
+def _new(writer: Writer, host: str, nonce: str, key: str, tokens: list[str]) -> Issued:
     _refuse_revoked(writer, key)
     ident = new_id("h")
     secret = derived(nonce, ident)
@@ -233,6 +270,7 @@ def _new(writer: Writer, host: str, nonce: str, key: str) -> Issued:
             host=host,
             joined_at=writer.now,
             key_hash=key,
+            tokens=tokens,
             **_sealed(writer, ident, secret, nonce),
         )
     )
@@ -299,10 +337,9 @@ def _set(writer: Writer, ident: str, **values: object) -> None:
     )
 
 
-def _standing(record: sa.Row[tuple[object, ...]]) -> Standing:
-    return Standing(
-        *(moment and aware(moment) for moment in (record.expires_at, record.readmit_until))
-    )
+def _standing(record: sa.Row[Any]) -> Standing:
+    ends, readmit = (it and aware(it) for it in (record.expires_at, record.readmit_until))
+    return Standing(ends, readmit, tuple(record.tokens or ()))
 
 
 def _living(writer: Writer, host: str) -> sa.Row[tuple[object, ...]] | None:

@@ -5,15 +5,21 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
+from cnsmo.model.errors import Removed
+from cnsmo.state.clock import DatabaseNow, read_clock
 from cnsmo.state.engine import aware, transaction, utc_now
 from cnsmo.state.store import Store
-from cnsmo.state.tables import AGENTS, DEPLOYMENTS
+from cnsmo.state.tables import AGENTS, DEPLOYMENTS, IDENTITIES, RESOURCES, TIME
 from cnsmo.state.writer import Writer
+
+DUE_SECONDS = 5.0
+"""For so long is remembered what agents should have applied by now."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,25 +32,57 @@ class Sign:
     heartbeat_at: datetime.datetime
     observation: dict[str, Any] | None
     observed_at: datetime.datetime | None
+    read_at: datetime.datetime = dataclasses.field(compare=False)
+    """When this was read, by the same clock."""
+
+    @property
+    def silent(self) -> float:
+        """Seconds since it was last heard."""
+        return age(self.read_at, self.heartbeat_at)
+
+    @property
+    def observed(self) -> float | None:
+        """Seconds since its last observation arrived."""
+        return age(self.read_at, self.observed_at) if self.observed_at else None
 
 
 class Liveness:
-    """The table of agents."""
+    """The table of agents. All times are the database's."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._dues: dict[int, tuple[int, float]] = {}
+        """By deployment: what _due() found, and when (of the monotonic clock)."""
 
-    def beat(self, deployment_id: int, host: str, applied: Mapping[str, int]) -> list[str]:
+    def beat(
+        self,
+        deployment_id: int,
+        host: str,
+        ident: str,
+        applied: Mapping[str, int],
+        made: datetime.datetime | None = None,
+    ) -> list[str]:
         """Record a heartbeat of a host's agents.
 
+        applied: nobody has applied what is not written. made: when it was made; None: now. One that
+        comes late says no more than that.
+
         :return: services of which the core knows no agent at that host.
+        :raises Removed: when the host was removed meanwhile; another may have its name by now.
         """
         with transaction(self._store.engine) as connection:
-            return [
+            mine = sa.select(DEPLOYMENTS.c.revision).where(DEPLOYMENTS.c.id == deployment_id)
+            head = connection.execute(mine).scalar_one()
+            unknown = [
                 service
-                for service, revision in sorted(applied.items())
-                if not self._touch(connection, deployment_id, host, service, revision, {})
+                for service, said in sorted(applied.items())
+                if not self._touch(
+                    connection, deployment_id, host, service, min(said, head), {}, made
+                )
             ]
+            if not _lives(connection, ident):
+                raise Removed(f"host {host!r} was removed from its deployment")
+        return unknown
 
     def observed(
         self,
@@ -55,22 +93,25 @@ class Liveness:
         revision: int,
         working: bool,
         observation: dict[str, Any] | None,
+        made: datetime.datetime | None = None,
     ) -> None:
         """Record a report of an agent, whether it is known already or not.
 
-        working: whether others should wait for what it has applied.
+        working: whether others should wait for what it has applied. made: as with beat().
         """
         values: dict[str, Any] = {"working": working}
         if observation is not None:
-            values |= {"observation": observation, "observed_at": utc_now()}
-        if not self._touch(connection, deployment_id, host, service, revision, values):
+            values |= {"observation": observation, "observed_at": DatabaseNow()}
+        if made is not None:
+            values["reported_at"] = not_ahead(made)
+        if not self._touch(connection, deployment_id, host, service, revision, values, made):
             connection.execute(
                 sa.insert(AGENTS).values(
                     deployment_id=deployment_id,
                     host=host,
                     service=service,
                     applied_revision=revision,
-                    heartbeat_at=utc_now(),
+                    heartbeat_at=DatabaseNow(),
                     **values,
                 )
             )
@@ -83,7 +124,14 @@ class Liveness:
         service: str,
         revision: int,
         more: Mapping[str, Any],
+        made: datetime.datetime | None,
     ) -> bool:
+        heard: Any = DatabaseNow()
+        applied: Any = revision
+        if made is not None:  # never back: two may arrive in the other order
+            newer = AGENTS.c.heartbeat_at <= made
+            heard = sa.case((newer, not_ahead(made)), else_=AGENTS.c.heartbeat_at)
+            applied = sa.case((newer, revision), else_=AGENTS.c.applied_revision)
         done = connection.execute(
             sa.update(AGENTS)
             .where(
@@ -91,7 +139,7 @@ class Liveness:
                 AGENTS.c.host == host,
                 AGENTS.c.service == service,
             )
-            .values(applied_revision=revision, heartbeat_at=utc_now(), **more)
+            .values(applied_revision=applied, heartbeat_at=heard, **more)
         )
         return bool(done.rowcount)
 
@@ -101,50 +149,102 @@ class Liveness:
             sa.select(AGENTS).join_from(AGENTS, DEPLOYMENTS).where(DEPLOYMENTS.c.name == deployment)
         )
         with transaction(self._store.engine) as connection:
+            now = read_clock(connection)
             return {
                 (record.host, record.service): Sign(
                     record.host,
                     record.service,
                     record.applied_revision,
-                    aware(record.heartbeat_at),
+                    record.heartbeat_at,
                     record.observation,
-                    aware(record.observed_at) if record.observed_at else None,
+                    record.observed_at,
+                    now,
                 )
                 for record in connection.execute(query)
             }
 
-    def silent(self, before: datetime.timedelta) -> list[tuple[str, str, str]]:
-        """Agents that were heard last longer than that ago: deployment, host, service."""
-        query = (
-            sa.select(DEPLOYMENTS.c.name, AGENTS.c.host, AGENTS.c.service)
-            .join_from(AGENTS, DEPLOYMENTS)
-            .where(AGENTS.c.heartbeat_at < utc_now() - before)
-        )
+    def heard(self, within: datetime.timedelta) -> set[str]:
+        """Deployments of which some host was heard within that time."""
         with transaction(self._store.engine) as connection:
-            return [(row.name, row.host, row.service) for row in connection.execute(query)]
+            query = (
+                sa.select(DEPLOYMENTS.c.name)
+                .join_from(AGENTS, DEPLOYMENTS)
+                .where(AGENTS.c.heartbeat_at >= read_clock(connection) - within)
+                .distinct()
+            )
+            return {row.name for row in connection.execute(query)}
 
-    def head(self, deployment_id: int) -> tuple[int, datetime.datetime | None]:
-        """The head revision, and when operators last looked."""
-        query = sa.select(DEPLOYMENTS.c.revision, DEPLOYMENTS.c.observe_at).where(
+    def vanished(self, deployment: str, before: datetime.timedelta) -> list[str]:
+        """Hosts of a deployment of which no agent was heard since that long ago."""
+        with transaction(self._store.engine) as connection:
+            query = (
+                sa.select(AGENTS.c.host)
+                .join_from(AGENTS, DEPLOYMENTS)
+                .where(DEPLOYMENTS.c.name == deployment)
+                .group_by(AGENTS.c.host)
+                .having(sa.func.max(AGENTS.c.heartbeat_at) < read_clock(connection) - before)
+            )
+            return list(connection.scalars(query))
+
+    def head(self, deployment_id: int) -> tuple[int, datetime.datetime | None, datetime.datetime]:
+        """The head revision, when operators last looked, and what time it is."""
+        query = sa.select(DEPLOYMENTS.c.revision, DEPLOYMENTS.c.observe_at, DatabaseNow()).where(
             DEPLOYMENTS.c.id == deployment_id
         )
         with transaction(self._store.engine) as connection:
-            revision, looked = connection.execute(query).one()
-        return revision, aware(looked) if looked else None
+            revision, looked, now = connection.execute(query).one()
+        return revision, aware(looked) if looked else None, aware(now)
 
-    def confirmed(self, deployment_id: int, alive_within: datetime.timedelta) -> dict[str, int]:
-        """By service: the revision that all its agents that live and work have applied."""
-        query = (
-            sa.select(AGENTS.c.service, sa.func.min(AGENTS.c.applied_revision))
-            .where(
-                AGENTS.c.deployment_id == deployment_id,
-                AGENTS.c.heartbeat_at >= utc_now() - alive_within,
-                AGENTS.c.working.is_(True),
-            )
-            .group_by(AGENTS.c.service)
-        )
+    def confirmed(
+        self, deployment_id: int, alive_within: datetime.timedelta, patience: datetime.timedelta
+    ) -> dict[str, int]:
+        """By service: the revision that all its agents that live, work and follow have applied.
+
+        patience: who has not applied what was written that long ago is not waited for.
+        """
         with transaction(self._store.engine) as connection:
+            due = self._due(connection, deployment_id, patience)
+            since = read_clock(connection) - alive_within
+            query = (
+                sa.select(AGENTS.c.service, sa.func.min(AGENTS.c.applied_revision))
+                .where(_at_work(deployment_id, since), AGENTS.c.applied_revision >= due)
+                .group_by(AGENTS.c.service)
+            )
             return {record.service: record[1] for record in connection.execute(query)}
+
+    def behind(
+        self, deployment: str, alive_within: datetime.timedelta, patience: datetime.timedelta
+    ) -> dict[tuple[str, str], int]:
+        """Who is not waited for, by host and service: the revision that it should have applied."""
+        found = self._store.deployment(deployment)
+        with transaction(self._store.engine) as connection:
+            due = self._due(connection, found.id, patience)
+            since = read_clock(connection) - alive_within
+            query = sa.select(AGENTS.c.host, AGENTS.c.service).where(
+                _at_work(found.id, since), AGENTS.c.applied_revision < due
+            )
+            return {(it.host, it.service): due for it in connection.execute(query)}
+
+    def _due(
+        self, connection: sa.Connection, deployment_id: int, patience: datetime.timedelta
+    ) -> int:
+        """The newest revision that was written that long ago and stands; agents have it by now.
+
+        Looked up now and then only: agents ask for it with every heartbeat.
+        """
+        known, looked = self._dues.get(deployment_id, (0, -DUE_SECONDS))
+        if time.monotonic() - looked < min(DUE_SECONDS, patience.total_seconds()):
+            return known
+        rows = RESOURCES.c
+        query = (
+            sa.select(rows.revision)
+            .where(rows.deployment_id == deployment_id, rows.updated_at <= utc_now() - patience)
+            .order_by(rows.revision.desc())
+            .limit(1)
+        )
+        due = connection.scalar(query) or 0
+        self._dues[deployment_id] = (due, time.monotonic())
+        return int(due)
 
     def look(self, deployment: str) -> None:
         """Note that an operator wants fresh observations from now on."""
@@ -152,8 +252,25 @@ class Liveness:
             connection.execute(
                 sa.update(DEPLOYMENTS)
                 .where(DEPLOYMENTS.c.name == deployment)
-                .values(observe_at=utc_now())
+                .values(observe_at=DatabaseNow())
             )
+
+
+def _at_work(deployment_id: int, since: datetime.datetime) -> sa.ColumnElement[bool]:
+    """Of agents that were heard since then, and say that they work."""
+    return sa.and_(
+        AGENTS.c.deployment_id == deployment_id,
+        AGENTS.c.heartbeat_at >= since,
+        AGENTS.c.working.is_(True),
+    )
+
+
+def _lives(connection: sa.Connection, ident: str) -> bool:
+    """Asked after what was written, so that no removal comes in between; and nothing is locked."""
+    query = sa.select(IDENTITIES.c.id).where(
+        IDENTITIES.c.id == ident, IDENTITIES.c.revoked_at.is_(None)
+    )
+    return connection.execute(query).first() is not None
 
 
 def forget(writer: Writer, host: str) -> None:
@@ -165,12 +282,22 @@ def forget(writer: Writer, host: str) -> None:
     )
 
 
-def is_silent(writer: Writer, host: str, service: str, before: datetime.timedelta) -> bool:
-    """Whether an agent is silent still, inside a write (it may have spoken meanwhile)."""
-    query = sa.select(AGENTS.c.heartbeat_at).where(
+def is_vanished(writer: Writer, host: str, before: datetime.timedelta) -> bool:
+    """Whether none of a host's agents was heard since that long ago, inside a write."""
+    query = sa.select(sa.func.count()).where(
         AGENTS.c.deployment_id == writer.deployment_id,
         AGENTS.c.host == host,
-        AGENTS.c.service == service,
+        AGENTS.c.heartbeat_at >= read_clock(writer.connection) - before,
     )
-    last = writer.connection.execute(query).scalar_one_or_none()
-    return last is not None and last < writer.now - before
+    return writer.connection.execute(query).scalar_one() == 0
+
+
+def not_ahead(moment: datetime.datetime) -> sa.ColumnElement[datetime.datetime]:
+    """A moment that somebody else tells; now, if it is still to come."""
+    told = sa.literal(moment, TIME)
+    return sa.case((told < DatabaseNow(), told), else_=DatabaseNow())
+
+
+def age(now: datetime.datetime, moment: datetime.datetime) -> float:
+    """Seconds since a moment; none if the database's clock was set back."""
+    return max(0.0, (now - moment).total_seconds())

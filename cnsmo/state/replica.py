@@ -15,7 +15,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from oslo_log import log
@@ -24,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 from cnsmo.files import write_file
 from cnsmo.model.errors import ReplicaDamaged
 from cnsmo.model.resource import Changes, Row, View
+from cnsmo.state.protocol import Copy, Record
 
 LOG = log.getLogger(__name__)
 FORMAT = "cnsmo-replica 1"
@@ -48,48 +49,42 @@ class Replica:
         self.deployment = deployment
         self.host_id = host_id
         self.saved_revision = 0
-        self._view = View(deployment, 0, ())
-        self._unsaved: dict[tuple[str, str], Row] = {}
+        self._copy = Copy.empty(deployment)
         self._file: _File | None = None
         """What is on disk, where changes can be added to it."""
 
     @property
     def revision(self) -> int:
         """Of all rows together."""
-        return self._view.revision
+        return self._copy.view.revision
 
     def view(self) -> View:
         """The rows as everything is computed from them."""
-        return self._view
+        return self._copy.view
 
     def update(self, changes: Changes) -> bool:
         """Take in what changed. Old news is ignored unless it is a snapshot.
 
         :return: whether the replica is different now.
         """
-        if not changes.snapshot and changes.head <= self.revision:
-            return False
-        revision = max([changes.head, *(row.revision for row in changes.rows)])
-        earlier = View(self.deployment, 0, ()) if changes.snapshot else self._view
-        self._view = earlier.after(revision, changes.rows)
-        self._unsaved.update({(row.kind, row.name): row for row in changes.rows})
-        if changes.snapshot:
-            self._file = None
-        return True
+        before, self._copy = self._copy, self._copy.taking(changes)
+        return self._copy is not before
 
     def save(self) -> None:
         """Write to disk what is not there yet: whole or not at all, there after a power cut.
 
         :raises OSError: when the disk refuses (full, read-only); the old file is then still there.
         """
-        if self._file and self._file.takes(len(self._unsaved)):
-            self._file = self._file.add(self._content(self._unsaved.values()), len(self._unsaved))
+        file = self._file
+        record = self._copy.record(whole=not (file and file.takes(len(self._copy.unsaved))))
+        if file and not record.whole:
+            self._file = file.add(self._content(record), len(record.rows))
         else:
-            rows = list(self._view)
-            text, checksum = _record(self._content(rows), "")
+            text, checksum = _record(self._content(record), "")
             write_file(self.path, text)
-            self._file = _File(self.path, len(text.encode()), checksum, spare=max(len(rows), FEW))
-        self._unsaved = {}
+            spare = max(len(record.rows), FEW)
+            self._file = _File(self.path, len(text.encode()), checksum, spare)
+        self._copy = self._copy.saved()
         self.saved_revision = self.revision
 
     def load(self) -> bool:
@@ -106,19 +101,17 @@ class Replica:
             os.replace(self.path, aside)
             LOG.warning("%s; it is set aside as %s and fetched anew", exc, aside)
             return False
-        self._file, self._unsaved = None, {}  # the next one is written as a whole
-        self._view = View(self.deployment, 0, ())
-        for record in content:
-            self._view = self._view.after(record.revision, record.rows)
+        records = (Record(it.revision, tuple(it.rows), whole=False) for it in content)
+        self._file, self._copy = None, Copy.read(self.deployment, records)
         self.saved_revision = self.revision
         return True
 
-    def _content(self, rows: Iterable[Row]) -> str:
+    def _content(self, record: Record) -> str:
         return Content(
             deployment=self.deployment,
             host_id=self.host_id,
-            revision=self.revision,
-            rows=list(rows),
+            revision=record.revision,
+            rows=list(record.rows),
         ).model_dump_json()
 
     def _read(self) -> list[Content]:

@@ -66,7 +66,18 @@ def check(engine: sa.Engine, vault: Vault) -> None:
             "that one from the backup, or copy it from another core"
         )
     if not kept.used:
-        vault.save(kept.model_copy(update={"used": True}))
+        vault.change(lambda now: now.model_copy(update={"used": True}))
+
+
+def fits(engine: sa.Engine, vault: Vault) -> bool | None:
+    """Whether the key is the one that seals this database; None: it is not sealed. Only looks.
+
+    :raises NotFound: when there is no key.
+    """
+    vault.load()
+    with transaction(engine) as connection:
+        probe = connection.scalar(sa.select(VAULT.c.probe))
+    return None if probe is None else _opens(vault, probe)
 
 
 def count(engine: sa.Engine, vault: Vault) -> Count:
@@ -87,11 +98,14 @@ def stage(vault: Vault) -> None:
 
     :raises InvalidRequest: while a rotation is under way, or when there is one already.
     """
-    kept = vault.load()
-    if kept.former or kept.next:
-        what = "a rotation is under way" if kept.former else "the next key is there"
-        raise InvalidRequest(f"{what} already: 'cnsmo-manage secrets rotate' goes on")
-    vault.save(kept.model_copy(update={"next": new_key()}))
+
+    def staged(kept: Kept) -> Kept:
+        if kept.former or kept.next:
+            what = "a rotation is under way" if kept.former else "the next key is there"
+            raise InvalidRequest(f"{what} already: 'cnsmo-manage secrets rotate' goes on")
+        return kept.model_copy(update={"next": new_key()})
+
+    vault.change(staged)
 
 
 def rotate(engine: sa.Engine, vault: Vault, keep: bool = False) -> int:
@@ -103,11 +117,7 @@ def rotate(engine: sa.Engine, vault: Vault, keep: bool = False) -> int:
     :return: how many values were sealed anew.
     :raises InvalidRequest: when values are there that no key of ours sealed; the old key stays.
     """
-    kept = vault.load()
-    if not kept.former:
-        fresh = kept.next or new_key()
-        kept = Kept(current=fresh, former=(kept.current,), used=kept.used)
-        vault.save(kept)
+    vault.change(_begun)
     _await_writers(engine)
     done = 0
     while changed := _seal_anew(engine, vault):  # cores may have sealed with the old one meanwhile
@@ -119,8 +129,15 @@ def rotate(engine: sa.Engine, vault: Vault, keep: bool = False) -> int:
             "Somebody wrote to the database, or another core has another key"
         )
     if not keep:
-        vault.save(kept.model_copy(update={"former": ()}))
+        vault.change(lambda kept: kept.model_copy(update={"former": ()}))
     return done
+
+
+def _begun(kept: Kept) -> Kept:
+    """A rotation under way: of one that was broken off, the same one."""
+    if kept.former:
+        return kept
+    return Kept(current=kept.next or new_key(), former=(kept.current,), used=kept.used)
 
 
 def _await_writers(engine: sa.Engine) -> None:
@@ -199,6 +216,7 @@ def _adopt(engine: sa.Engine, vault: Vault, kept: Kept) -> None:
             connection.execute(sa.insert(VAULT).values(id=1, probe=vault.seal(PROBE, PROBE)))
             for column in COLUMNS:
                 _seal_plain(connection, vault, column)
+            audit.adopt(connection, vault)
     except db_exc.DBDuplicateEntry:
         check(engine, vault)  # another core was first
 

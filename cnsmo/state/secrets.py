@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from typing import TypeGuard
 
 PREFIX_BYTES = 6
 
@@ -26,6 +27,11 @@ def new_secret() -> str:
 def derived(nonce: str, ident: str) -> str:
     """The secret that belongs to an identity, from the chance that the agent contributed."""
     return hmac.new(nonce.encode(), ident.encode(), hashlib.sha256).hexdigest()
+
+
+def is_word(value: object) -> TypeGuard[str]:
+    """Whether it can be looked up: databases do not take NUL, nor half a character."""
+    return isinstance(value, str) and value.isascii() and value.isprintable()
 
 
 def digest(secret: str) -> str:

@@ -15,25 +15,28 @@ import contextlib
 import dataclasses
 import datetime
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Generic, TypeVar
 
 import sqlalchemy as sa
-from oslo_db import api as db_api
 from oslo_db import exception as db_exc
 
 from cnsmo.model.audit import Act, AuditLine, Change, Role
 from cnsmo.model.errors import Conflict, NotFound
 from cnsmo.model.resource import Changes, Row, View
-from cnsmo.state import audit
+from cnsmo.state import audit, audit_age
 from cnsmo.state.audit import Chain
-from cnsmo.state.engine import aware, transaction, utc_now
+from cnsmo.state.engine import aware, retried, transaction, utc_now
+from cnsmo.state.protocol import is_told, later_horizon, needs_snapshot
 from cnsmo.state.tables import AUDIT_CHAINS, DEPLOYMENTS, RESOURCES
 from cnsmo.state.vault import Vault
 from cnsmo.state.writer import Writer, to_row
 
 T = TypeVar("T")
-DEADLOCK_RETRIES = 20
+RECONNECT_SECONDS = 5.0
+"""For how long a write is begun again when the database went away before its end. A commit whose
+answer got lost is not repeated: it may have been done."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Deployment:
     purged: int
     created_at: datetime.datetime
     observe_at: datetime.datetime | None
+    suspected_since: datetime.datetime | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Store:
         self.engine = engine
         self.vault = vault
         sqlite = engine.dialect.name == "sqlite"
-        self._turn = threading.Lock() if sqlite else contextlib.nullcontext()
+        self.turn = threading.Lock() if sqlite else contextlib.nullcontext()
 
     def create(self, name: str, act: Act | None = None) -> Written[None]:
         """Make an empty deployment at revision 0.
@@ -76,14 +80,14 @@ class Store:
         :raises Conflict: when there is one of that name.
         """
         try:
-            with self._turn, transaction(self.engine) as connection:
-                chain = Chain.new()
+            with self.turn, transaction(self.engine) as connection:
+                chain = Chain.new(name)
                 connection.execute(
                     sa.insert(DEPLOYMENTS).values(
                         name=name, revision=0, purged=0, created_at=utc_now(), chain=chain.id
                     )
                 )
-                audit.start(connection, name, chain)
+                audit.start(connection, self.vault, chain)
                 writer = self._lock(connection, name, "", act)
                 writer.note(Change("deployment", name, None, {"name": name}))
                 revision = writer.flush()
@@ -96,12 +100,12 @@ class Store:
 
         :raises NotFound: when there is none of that name.
         """
-        with self._turn, transaction(self.engine) as connection:
+        with self.turn, transaction(self.engine) as connection:
             writer = self._lock(connection, name, "", act)
             told = {"name": name, "revision": writer.base_revision}
             writer.note(Change("deployment", name, told, None))
             revision = writer.flush()
-            audit.finish(connection, writer.chain, writer.now)
+            audit.finish(connection, self.vault, writer.chain, writer.now)
             connection.execute(sa.delete(DEPLOYMENTS).where(DEPLOYMENTS.c.name == name))
         return Written(None, revision, [], {}, writer.lines)
 
@@ -129,6 +133,7 @@ class Store:
         A ``since`` of 0, before the purge horizon, or ahead of the deployment (the database was
         restored from a backup) gets a snapshot: all live rows and the remembered tombstones.
         """
+        snapshot = needs_snapshot(since, DEPLOYMENTS.c.revision, DEPLOYMENTS.c.purged)
         query = (
             sa.select(
                 DEPLOYMENTS.c.name.label("deployment"),
@@ -141,11 +146,7 @@ class Store:
                     RESOURCES,
                     sa.and_(
                         RESOURCES.c.deployment_id == DEPLOYMENTS.c.id,
-                        sa.or_(
-                            RESOURCES.c.revision > since,
-                            DEPLOYMENTS.c.purged > since,
-                            DEPLOYMENTS.c.revision < since,
-                        ),
+                        is_told(RESOURCES.c.revision, since, snapshot),
                     ),
                 )
             )
@@ -160,7 +161,7 @@ class Store:
         return Changes(
             deployment=name,
             head=first["head"],
-            snapshot=not 0 < since <= first["head"] or since < first["purged"],
+            snapshot=needs_snapshot(since, first["head"], first["purged"]),
             rows=[to_row(record) for record in records if record["kind"] is not None],
         )
 
@@ -205,18 +206,20 @@ class Store:
         """Run ``work`` inside one write; all that it changes gets one new revision, or nothing.
 
         act: what the audit says of who does it; left out: the core, in the author's name. ``work``
-        may run several times (the database chose it as a deadlock's victim); what it raises rolls
-        everything back.
+        may run several times (the database chose it as a deadlock's victim, or its connection broke
+        before the end); what it raises rolls everything back.
 
         :raises NotFound: when there is no deployment of that name.
         """
 
-        @db_api.wrap_db_retry(
-            max_retries=DEADLOCK_RETRIES, retry_interval=0.01, inc_retry_interval=True,
-            max_retry_interval=0.5, retry_on_deadlock=True, jitter=True,
-        )  # fmt: skip
+        until = time.monotonic() + RECONNECT_SECONDS
+
+        def again() -> bool:
+            return time.monotonic() < until
+
+        @retried
         def attempt() -> Written[T]:
-            with self._turn, transaction(self.engine) as connection:
+            with self.turn, transaction(self.engine, again) as connection:
                 writer = self._lock(connection, name, author, act)
                 value = work(writer)
                 rows = writer.changed
@@ -230,43 +233,46 @@ class Store:
 
         :return: how many were forgotten.
         """
-        with self._turn, transaction(self.engine) as connection:
+        with self.turn, transaction(self.engine) as connection:
             writer = self._lock(connection, name, "purge", None)
             where = sa.and_(
                 RESOURCES.c.deployment_id == writer.deployment_id,
                 RESOURCES.c.deleted.is_(True),
                 RESOURCES.c.updated_at < writer.now - older_than,
             )
-            horizon = connection.scalar(sa.select(sa.func.max(RESOURCES.c.revision)).where(where))
-            if horizon is None:
+            forgotten = connection.scalar(sa.select(sa.func.max(RESOURCES.c.revision)).where(where))
+            if forgotten is None:
                 return 0
             done = connection.execute(sa.delete(RESOURCES).where(where))
-            connection.execute(
-                sa.update(DEPLOYMENTS)
-                .where(DEPLOYMENTS.c.id == writer.deployment_id)
-                .values(purged=sa.case((DEPLOYMENTS.c.purged > horizon, DEPLOYMENTS.c.purged),
-                                       else_=horizon))
-            )  # fmt: skip
+            mine = DEPLOYMENTS.c.id == writer.deployment_id
+            purged = connection.execute(sa.select(DEPLOYMENTS.c.purged).where(mine)).scalar_one()
+            horizon = later_horizon(purged, forgotten)
+            connection.execute(sa.update(DEPLOYMENTS).where(mine).values(purged=horizon))
             return int(done.rowcount)
 
-    def purge_audit(self, name: str, older_than: datetime.timedelta) -> int:
+    def purge_audit(self, name: str, older_than: datetime.timedelta) -> Written[int]:
         """Forget lines of a deployment's audit from days that are that long over.
 
         :return: how many were forgotten; a checkpoint stands for them.
         """
-        with self._turn, transaction(self.engine) as connection:
+        with self.turn, transaction(self.engine) as connection:
             writer = self._lock(connection, name, "purge", None)
-            return audit.forget(
-                connection, self.vault, writer.chain, writer.now, older_than, writer.base_revision
-            )
+            count = writer.forget_lines(older_than)
+            return Written(count, writer.base_revision, [], {}, writer.lines)
 
-    def purge_ended(self, older_than: datetime.timedelta) -> list[str]:
-        """Forget the audit of deployments that were deleted that long ago; says what it was."""
-        with self._turn, transaction(self.engine) as connection:
-            return audit.forget_ended(connection, utc_now() - older_than)
+    def purge_ended(self, older_than: datetime.timedelta) -> tuple[list[str], list[str]]:
+        """Forget the audit of deployments that were deleted that long ago.
+
+        :return: what it was, and what is wrong with others, which are kept.
+        """
+        with self.turn, transaction(self.engine) as connection:
+            return audit_age.forget_ended(connection, self.vault, utc_now() - older_than)
 
     def _lock(self, connection: sa.Connection, name: str, author: str, act: Act | None) -> Writer:
-        """Lock a deployment's row: an UPDATE that changes nothing does so in every database."""
+        """Lock a deployment's row: an UPDATE that changes nothing does so in every database.
+
+        Its audit is looked at: where it is not what a core left behind, that is said first of all.
+        """
         connection.execute(
             sa.update(DEPLOYMENTS)
             .where(DEPLOYMENTS.c.name == name)
@@ -274,26 +280,31 @@ class Store:
         )
         query = (
             sa.select(DEPLOYMENTS.c.id, DEPLOYMENTS.c.revision, AUDIT_CHAINS)
-            .select_from(
-                DEPLOYMENTS.outerjoin(AUDIT_CHAINS, AUDIT_CHAINS.c.id == DEPLOYMENTS.c.chain)
-            )
+            .select_from(DEPLOYMENTS.outerjoin(AUDIT_CHAINS, audit.own_chain()))
             .where(DEPLOYMENTS.c.name == name)
         )
         record = connection.execute(query).one_or_none()
         if record is None:
             raise _unknown(name)
-        ident, revision, chain, _name, lines, head, *_rest = record
-        found = Chain(chain, lines, head) if chain else _chain(connection, name, ident)
-        return Writer(
+        ident, revision, chain, _name, lines, head, seal, *_rest = record
+        if chain:
+            found = Chain(chain, lines, head, name)
+            wrong = audit.wrong(connection, self.vault, found, seal)
+        else:
+            found, wrong = _chain(connection, self.vault, name, ident), "it had no audit any more"
+        writer = Writer(
             connection, ident, name, revision, author, utc_now(), self.vault, found,
             act or Act(Role.CORE, author, "", "write"),
         )  # fmt: skip
+        if wrong:
+            writer.mistrust(wrong)
+        return writer
 
 
-def _chain(connection: sa.Connection, name: str, deployment_id: int) -> Chain:
+def _chain(connection: sa.Connection, vault: Vault, name: str, deployment_id: int) -> Chain:
     """A new chain, for a deployment whose chain somebody took away."""
-    chain = Chain.new()
-    audit.start(connection, name, chain)
+    chain = Chain.new(name)
+    audit.start(connection, vault, chain)
     connection.execute(
         sa.update(DEPLOYMENTS).where(DEPLOYMENTS.c.id == deployment_id).values(chain=chain.id)
     )
@@ -311,5 +322,10 @@ def _deployment(record: sa.RowMapping) -> Deployment:
         revision=record["revision"],
         purged=record["purged"],
         created_at=aware(record["created_at"]),
-        observe_at=aware(record["observe_at"]) if record["observe_at"] else None,
+        observe_at=_aware(record["observe_at"]),
+        suspected_since=_aware(record["suspected_since"]),
     )
+
+
+def _aware(moment: datetime.datetime | None) -> datetime.datetime | None:
+    return moment and aware(moment)

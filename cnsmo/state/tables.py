@@ -47,10 +47,13 @@ DEPLOYMENTS = sa.Table(
     sa.Column("observe_at", TIME, nullable=True),
     sa.Column("created_at", TIME, nullable=False),
     sa.Column("chain", sa.String(36), nullable=True),
+    sa.Column("suspected_since", TIME, nullable=True),
+    sa.Column("suspected_at", TIME, nullable=True),
     **MYSQL,
 )
 """``purged``: tombstones up to this revision may be gone. ``observe_at``: an operator looks.
-``chain``: of the audit.
+``chain``: of the audit. ``suspected_since``, ``suspected_at``: so many hosts were silent at once
+that the core suspects itself; since when, and when it last did.
 """
 
 RESOURCES = sa.Table(
@@ -84,6 +87,7 @@ IDENTITIES = sa.Table(
     sa.Column("readmit_until", TIME, nullable=True),
     sa.Column("removed_revision", sa.BigInteger, nullable=True),
     sa.Column("confirmed_at", TIME, nullable=True),
+    sa.Column("tokens", sa.JSON, nullable=True),
     sa.Index(None, "deployment_id", "host"),
     **MYSQL,
 )
@@ -91,7 +95,8 @@ IDENTITIES = sa.Table(
 sealed. ``key_hash``: of the key that its certificate is for; ``expires_at``: when the newest one
 ends. Both are NULL for a host from before there were certificates. ``readmit_until``: a join with
 another key may replace it. ``removed_revision``: in which it was removed;
-``confirmed_at``: all others had applied that.
+``confirmed_at``: all others had applied that. ``tokens``: ids of those by which it came; NULL: it
+came before that was noted.
 """
 
 AGENTS = sa.Table(
@@ -105,11 +110,19 @@ AGENTS = sa.Table(
     sa.Column("heartbeat_at", TIME, nullable=False),
     sa.Column("observation", sa.JSON, nullable=True),
     sa.Column("observed_at", TIME, nullable=True),
+    sa.Column("late_at", TIME, nullable=True),
+    sa.Column("heard_since", TIME, nullable=True),
+    sa.Column("downed_at", TIME, nullable=True),
+    sa.Column("downs", sa.Integer, nullable=True),
+    sa.Column("reported_at", TIME, nullable=True),
     **MYSQL,
 )
 """What is frequent and nobody compiles from; an agent's state is a row of RESOURCES.
 
-``working``: whether others should wait for what the agent has applied.
+``working``: whether others should wait for what the agent has applied. ``late_at``: since when it
+is known to be late, ``heard_since``: when it was found to be heard again; ``downed_at``, ``downs``:
+when it was last said to be down, and how often lately; ``reported_at``: when its last report was
+made. All by the database's clock.
 """
 
 JOIN_TOKENS = sa.Table(
@@ -125,11 +138,14 @@ JOIN_TOKENS = sa.Table(
     sa.Column("created_at", TIME, nullable=False),
     sa.Column("host", sa.String(63), nullable=True),
     sa.Column("source", sa.String(64), nullable=True),
+    sa.Column("addresses", sa.JSON, nullable=True),
+    sa.Column("refused", sa.JSON, nullable=True),
     sa.Index(None, "deployment_id"),
     **MYSQL,
 )
 """``secret_hash`` is sealed. ``host``, ``source``: the only name, and the network of addresses,
-that may use it.
+that may use it. ``addresses``: networks in which a host that came by it may say to be; ``refused``:
+names under which a join by it was refused.
 """
 
 AUDIT_CHAINS = sa.Table(
@@ -169,6 +185,36 @@ AUDIT = sa.Table(
     **MYSQL,
 )
 """Never updated. No foreign key: a line outlives what it tells of."""
+
+CLAIMS = sa.Table(
+    "claims",
+    METADATA,
+    sa.Column("name", sa.String(63), primary_key=True),
+    sa.Column(
+        "deployment_id",
+        sa.Integer,
+        sa.ForeignKey("deployments.id", ondelete="CASCADE"),
+        nullable=True,
+    ),
+    sa.Column("owner", sa.String(190), nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("until", TIME, nullable=True),
+    sa.Column("due_at", TIME, nullable=False),
+    sa.Index(None, "due_at"),
+    **MYSQL,
+)
+"""Periodic work: ``due_at`` it is to be done, by whoever claims it ``until`` then; both by the
+database's clock. ``number``: how often it was claimed. ``owner``: who did so last.
+"""
+
+SCHEMA_FLOOR = sa.Table(
+    "schema_floor",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("oldest", sa.String(32), nullable=False),
+    **MYSQL,
+)
+"""One row, or none: the schema of the oldest release that works with the one that is there."""
 
 VAULT = sa.Table(
     "vault",

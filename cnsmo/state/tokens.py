@@ -14,7 +14,7 @@ from cnsmo.model.audit import Change
 from cnsmo.model.errors import Denied, NotFound
 from cnsmo.model.messages import TokenRequest, TokenStatus
 from cnsmo.state.engine import aware, transaction
-from cnsmo.state.secrets import digest, matches, new_id, new_secret
+from cnsmo.state.secrets import digest, is_word, matches, new_id, new_secret
 from cnsmo.state.store import Deployment, Store
 from cnsmo.state.tables import DEPLOYMENTS, JOIN_TOKENS
 from cnsmo.state.writer import Writer
@@ -24,6 +24,8 @@ BAD_TOKEN = (  # nosec B105: words about a token
     "made for another host or address; ask the operator for a new one ('cnsmo-manage token create')"
 )
 """One text for every reason, so that a guesser learns nothing."""
+PROBES = 5
+"""So many names may at least be asked for in vain with one token."""
 
 
 class Tokens:
@@ -46,20 +48,17 @@ class Tokens:
 
     def groups(self, deployment: Deployment, connection: sa.Connection | None = None) -> set[str]:
         """All groups that a token of the deployment ever granted or can grant."""
-        query = sa.select(JOIN_TOKENS.c.groups).where(
-            JOIN_TOKENS.c.deployment_id == deployment.id, JOIN_TOKENS.c.revoked_at.is_(None)
-        )
         if connection is not None:
-            return {group for groups in connection.scalars(query) for group in groups}
+            return granted(connection, deployment.id)
         with transaction(self._store.engine) as own:
-            return {group for groups in own.scalars(query) for group in groups}
+            return granted(own, deployment.id)
 
     def deployment_of(self, token: str) -> str:
         """The deployment that a token belongs to, without using it.
 
         :raises Denied: when the token is not valid, for whatever reason.
         """
-        ident, _dot, secret = token.partition(".")
+        ident, _dot, secret = (token if is_word(token) else "").partition(".")
         query = (
             sa.select(JOIN_TOKENS.c.secret_hash, DEPLOYMENTS.c.name)
             .join_from(JOIN_TOKENS, DEPLOYMENTS)
@@ -78,6 +77,14 @@ class Tokens:
         return str(record.name)
 
 
+def granted(connection: sa.Connection, deployment_id: int) -> set[str]:
+    """All groups that a token of the deployment ever granted or can grant."""
+    query = sa.select(JOIN_TOKENS.c.groups).where(
+        JOIN_TOKENS.c.deployment_id == deployment_id, JOIN_TOKENS.c.revoked_at.is_(None)
+    )
+    return {group for groups in connection.scalars(query) for group in groups}
+
+
 def create(writer: Writer, request: TokenRequest) -> TokenStatus:
     """Make a token, inside a write; its text is in the answer this one time."""
     ident, secret = new_id("t"), new_secret()
@@ -87,6 +94,7 @@ def create(writer: Writer, request: TokenRequest) -> TokenStatus:
         "uses_left": request.uses,
         "host": request.host,
         "source": request.source,
+        "addresses": sorted(set(request.addresses)),
         "revoked_at": None,
     }
     writer.connection.execute(
@@ -119,14 +127,21 @@ def revoke(writer: Writer, ident: str) -> None:
     writer.note(Change("token", ident, _told(before), {**_told(before), "revoked": True}))
 
 
-def use(writer: Writer, token: str, host: str, source: str) -> list[str]:
+def spend(writer: Writer, ident: str) -> None:
+    """Make a token worthless, inside a write, where somebody could join with it still."""
+    left = _find(writer, ident)
+    if left is not None and left.uses_left > 0 and left.expires_at > aware(writer.now):
+        revoke(writer, ident)
+
+
+def use(writer: Writer, token: str, host: str, source: str) -> TokenStatus:
     """Use a token once, inside a write to its deployment.
 
     source: the address that the join came from, as the core saw it; empty: it saw none.
 
-    :return: the groups that it grants.
+    :return: what it grants.
     :raises Denied: when it is used up, expired, revoked, of another deployment, or bound to
-        another host's name or to other addresses.
+        another host's name or to other addresses; or when a host that came by it is in quarantine.
     """
     ident = token.partition(".")[0]
     valid = sa.and_(
@@ -146,7 +161,36 @@ def use(writer: Writer, token: str, host: str, source: str) -> list[str]:
         raise Denied(BAD_TOKEN)
     before = {**_told(left), "uses_left": left.uses_left + 1}
     writer.note(Change("token", ident, before, _told(left), host))
-    return left.groups
+    return left
+
+
+def refused(writer: Writer, token: str, host: str) -> bool:
+    """Note that a join by a valid token was refused for the name that it asked for.
+
+    Of each name once: who tries again asks nothing new. A token with which more names are asked for
+    than hosts could join is worthless from then on: somebody probes.
+
+    :return: whether there is something new.
+    """
+    ident = token.partition(".")[0]
+    names = writer.connection.scalar(
+        sa.select(JOIN_TOKENS.c.refused).where(
+            JOIN_TOKENS.c.deployment_id == writer.deployment_id, JOIN_TOKENS.c.id == ident
+        )
+    )
+    before, known = _find(writer, ident), list(names or ())
+    if before is None or before.revoked or host in known:
+        return False
+    values: dict[str, Any] = {"refused": [*known, host]}
+    told = {**_told(before), "refused": host}
+    if len(known) >= max(PROBES, before.uses_left):
+        values["revoked_at"] = writer.now
+        told["revoked"] = True
+    writer.connection.execute(
+        sa.update(JOIN_TOKENS).where(JOIN_TOKENS.c.id == ident).values(**values)
+    )
+    writer.note(Change("token", ident, _told(before), told, host))
+    return True
 
 
 def _find(writer: Writer, ident: str) -> TokenStatus | None:
@@ -166,6 +210,7 @@ def _status(record: Mapping[str, Any] | sa.RowMapping) -> TokenStatus:
         revoked=record["revoked_at"] is not None,
         host=record["host"],
         source=record["source"],
+        addresses=list(record["addresses"] or ()),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from oslo_config import cfg
 from oslo_log import log
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cnsmo.files import write_file
+from cnsmo.files import OpenToOthers, alone, read_secret, write_file
 from cnsmo.model.errors import CnsmoError, Conflict, InvalidRequest, NotFound
 from cnsmo.state.secrets import digest, new_secret
 
@@ -126,15 +127,19 @@ class Vault:
         :raises InvalidRequest: when it cannot be read, is damaged, or others can read it.
         """
         try:
-            with open(self.path, encoding="utf-8") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                kept = Kept.model_validate_json(file.read())
+            kept = Kept.model_validate_json(read_secret(self.path))
             kept.all()
         except FileNotFoundError:
             raise NotFound(
                 f"there is no key for the database's secrets in {self.path}: restore it from the "
                 "backup; for a database that never had one, 'cnsmo-manage secrets init' makes it "
-                "([secrets] key_file names another place)"
+                "([secrets] key_file names another place). Is it lost for good, 'cnsmo-manage "
+                "secrets reset' says what that costs"
+            ) from None
+        except OpenToOthers:
+            raise InvalidRequest(
+                f"{self.path} can be read by others than its owner: 'chmod 600 {self.path}'; and "
+                "if others could, 'cnsmo-manage secrets rotate'"
             ) from None
         except OSError as exc:
             raise InvalidRequest(
@@ -143,25 +148,30 @@ class Vault:
             ) from exc
         except (ValidationError, ValueError):
             raise InvalidRequest(f"{self.path} is damaged: restore it from the backup") from None
-        if mode & 0o077:
-            raise InvalidRequest(
-                f"{self.path} can be read by others than its owner: 'chmod 600 {self.path}'; and "
-                "if others could, 'cnsmo-manage secrets rotate'"
-            )
         return kept
 
     def save(self, kept: Kept) -> None:
         """Write the file, 0600, in one step."""
         write_file(self.path, kept.model_dump_json())
 
+    def change(self, work: Callable[[Kept], Kept]) -> Kept:
+        """Replace what the file holds by what is made of it, alone; returns what it holds then."""
+        with alone(self.path):
+            kept = self.load()
+            changed = work(kept)
+            if changed != kept:
+                self.save(changed)
+        return changed
+
     def create(self) -> None:
         """Make the key.
 
         :raises Conflict: when there is a file.
         """
-        if self.path.exists():
-            raise Conflict(self.taken())
-        self.save(Kept.new())
+        with alone(self.path):
+            if self.path.exists():
+                raise Conflict(self.taken())
+            self.save(Kept.new())
 
     def taken(self) -> str:
         """What is told to who would make a second key."""

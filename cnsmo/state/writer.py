@@ -1,24 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens inside one write: rows are read, changed in memory, and stamped at the end."""
+"""What happens inside one write to the database; its rows as a Changeset."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Iterable
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
+from oslo_log import log
 
 from cnsmo.model.audit import BEGIN, Act, AuditLine, Change
-from cnsmo.model.resource import Row, View
-from cnsmo.state import audit
+from cnsmo.model.resource import Row
+from cnsmo.state import audit, audit_age
 from cnsmo.state.audit import Chain
+from cnsmo.state.changeset import Changeset
 from cnsmo.state.engine import aware
 from cnsmo.state.tables import DEPLOYMENTS, RESOURCES
 from cnsmo.state.vault import Vault
 
+LOG = log.getLogger(__name__)
 
-class Writer:
+
+class Writer(Changeset):
     """One write to one deployment, whose row is locked from before the first read to the end.
 
     ``connection`` is the transaction, for what the same write does to other tables; what that is,
@@ -37,72 +40,24 @@ class Writer:
         chain: Chain,
         act: Act,
     ) -> None:
+        super().__init__(deployment, revision, author, aware(now))
         self.connection = connection
         self.vault = vault
         self.deployment_id = deployment_id
-        self.deployment = deployment
-        self.base_revision = revision
-        self.author = author
         self.now = now
-        self._rows: dict[tuple[str, str], Row | None] = {}
-        self._loaded: set[str] = set()
-        self._changed: dict[tuple[str, str], Row] = {}
-        self._replaced: dict[tuple[str, str], Row] = {}
-        self._fresh: set[tuple[str, str]] = set()
         self._chain = chain
         self._act = act
         self._noted: list[Change] = []
         self.lines: list[AuditLine] = []
         """What flush() wrote to the audit."""
 
-    @property
-    def revision(self) -> int:
-        """The revision that this write makes; the old one as long as nothing changes."""
-        return self.base_revision + bool(self._changed)
-
-    @property
-    def changed(self) -> list[Row]:
-        """What this write changes, so far."""
-        return [row.model_copy(update={"revision": self.revision}) for row in self._effective()]
-
-    @property
-    def replaced(self) -> dict[tuple[str, str], Row]:
-        """The live rows that this write changes or deletes, as they were, by kind and name."""
-        return dict(self._replaced)
-
-    def get(self, kind: str, name: str) -> Row | None:
-        """The live row of that kind and name."""
-        row = self._row(kind, name)
-        return None if row is None or row.deleted else row
-
-    def rows(self, kind: str) -> list[Row]:
-        """Live rows of a kind, by name."""
-        return [row for row in self._all([kind]) if not row.deleted]
-
-    def view(self, kinds: Collection[str], granted: Iterable[str] = ()) -> View:
-        """A view over some kinds, with tombstones and with what this write already changed."""
-        return View(
-            self.deployment, self.revision, self._all(kinds), now=aware(self.now), granted=granted
+    def stamps(self, kinds: Collection[str]) -> list[tuple[str, str, datetime.datetime]]:
+        """Kind, name and time of the live rows that are stored, without reading what they say."""
+        row = RESOURCES.c
+        query = sa.select(row.kind, row.name, row.updated_at).where(
+            row.deployment_id == self.deployment_id, row.kind.in_(kinds), row.deleted.is_(False)
         )
-
-    def put(self, kind: str, name: str, body: dict[str, Any], owner: str) -> bool:
-        """Write a row; an equal one stays untouched.
-
-        :return: whether something changed.
-        """
-        before = self._row(kind, name)
-        if before and not before.deleted and before.body == body and before.owner == owner:
-            return False
-        self._set(kind, name, body, owner, deleted=False)
-        return True
-
-    def delete(self, kind: str, name: str) -> bool:
-        """Leave a tombstone with the last body; what is not there stays so."""
-        before = self.get(kind, name)
-        if before is None:
-            return False
-        self._set(kind, name, before.body, before.owner, deleted=True)
-        return True
+        return [(it.kind, it.name, it.updated_at) for it in self.connection.execute(query)]
 
     def note(self, change: Change) -> None:
         """Have the audit tell of a change that is none of rows."""
@@ -128,9 +83,37 @@ class Writer:
         added = audit.append(
             self.connection, self.vault, self._chain, act, self.now, revision, changes
         )
+        self._take(added)
+
+    def _take(self, added: Sequence[AuditLine]) -> None:
         if added:
-            self._chain = Chain(self._chain.id, added[-1].number, added[-1].hash)
+            self._chain = self._chain.to(added[-1].number, added[-1].hash)
             self.lines += added
+
+    def mistrust(self, why: str) -> None:
+        """Say in the audit that somebody has changed it, and go on from the state as it is."""
+        LOG.error("deployment=%s: the audit was changed by no core: %s", self.deployment, why)
+        state = audit.standing(self.connection, self.deployment_id, self.base_revision)
+        self._take(
+            audit.broken(
+                self.connection, self.vault, self._chain, self.now, self.base_revision,
+                {"why": why, **state},
+            )
+        )  # fmt: skip
+
+    def forget_lines(self, older_than: datetime.timedelta) -> int:
+        """Forget lines of the audit from days that are that long over; those that do not verify
+        stay, and that is said instead.
+
+        :return: how many were forgotten.
+        """
+        done = audit_age.forget(
+            self.connection, self.vault, self._chain, self.now, older_than, self.base_revision
+        )
+        self._take(done.lines)
+        if done.problem:
+            self.mistrust(done.problem)
+        return done.count
 
     def _flush_rows(self) -> int:
         rows = self._effective()
@@ -164,43 +147,12 @@ class Writer:
         """The deployment's audit, with what flush() added."""
         return self._chain
 
-    def _effective(self) -> list[Row]:
-        return [self._changed[key] for key in sorted(self._changed)]
+    def _find(self, kind: str, name: str) -> Row | None:
+        found = self._select(RESOURCES.c.kind == kind, RESOURCES.c.name == name)
+        return found[0] if found else None
 
-    def _set(self, kind: str, name: str, body: dict[str, Any], owner: str, deleted: bool) -> None:
-        key = (kind, name)
-        before = self._row(kind, name)
-        if before is None:
-            self._fresh.add(key)
-        elif not before.deleted and key not in self._changed:
-            self._replaced[key] = before
-        row = Row(
-            kind=kind,
-            name=name,
-            owner=owner,
-            author=self.author,
-            revision=self.base_revision + 1,
-            deleted=deleted,
-            body=body,
-            updated_at=aware(self.now),
-        )
-        self._rows[key] = row
-        self._changed[key] = row
-
-    def _row(self, kind: str, name: str) -> Row | None:
-        key = (kind, name)
-        if key not in self._rows and kind not in self._loaded:
-            found = self._select(RESOURCES.c.kind == kind, RESOURCES.c.name == name)
-            self._rows[key] = found[0] if found else None
-        return self._rows.get(key)
-
-    def _all(self, kinds: Collection[str]) -> list[Row]:
-        missing = [kind for kind in kinds if kind not in self._loaded]
-        if missing:
-            for row in self._select(RESOURCES.c.kind.in_(missing)):
-                self._rows.setdefault((row.kind, row.name), row)
-            self._loaded.update(missing)
-        return [row for (kind, _name), row in sorted(self._rows.items()) if row and kind in kinds]
+    def _find_all(self, kinds: Collection[str]) -> list[Row]:
+        return self._select(RESOURCES.c.kind.in_(kinds))
 
     def _select(self, *where: sa.ColumnElement[bool]) -> list[Row]:
         query = sa.select(RESOURCES).where(RESOURCES.c.deployment_id == self.deployment_id, *where)

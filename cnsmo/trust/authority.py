@@ -13,11 +13,10 @@ import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cnsmo.files import write_file
+from cnsmo.files import OpenToOthers, alone, read_secret, write_file
 from cnsmo.model.errors import Conflict, InvalidRequest, NotFound
 from cnsmo.trust import certificates, keys
 
@@ -149,16 +148,27 @@ class Authority:
             key, ident, deployment, host, self.certificate, self._key, now, life
         )
 
-    def vouches_for(self, certificate: x509.Certificate, now: datetime.datetime) -> bool:
-        """Whether an authority that is believed signed a certificate, and it is in its time."""
-        if not certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc:
-            return False
-        issuers = x509.load_pem_x509_certificates(self.bundle(now).encode())
-        return any(_issued(certificate, issuer) for issuer in issuers)
+    def dumps(self) -> str:
+        """What its file holds."""
+        return self._kept.model_dump_json()
 
     def save(self, directory: Path) -> None:
         """Write it to its file, 0600, in one step."""
-        write_file(directory / FILE, self._kept.model_dump_json())
+        write_file(directory / FILE, self.dumps())
+
+
+def loads(text: str) -> Authority:
+    """The authority that such a text is of.
+
+    :raises InvalidRequest: when it is of none.
+    """
+    try:
+        return Authority(Kept.model_validate_json(text))
+    except (ValidationError, ValueError):
+        raise InvalidRequest(
+            f"{FILE} is damaged: restore it from a backup; or delete it and make a new authority "
+            "('cnsmo-manage ca init'), whose fingerprint VMs must be told anew"
+        ) from None
 
 
 def load(directory: Path) -> Authority:
@@ -169,21 +179,23 @@ def load(directory: Path) -> Authority:
     """
     path = directory / FILE
     try:
-        return Authority(Kept.model_validate_json(path.read_text()))
+        return loads(read_secret(path))
     except FileNotFoundError:
         raise NotFound(
             f"there is no certificate authority in {directory} yet: 'cnsmo-manage ca init' makes "
             "it ([join] ca_directory names another place)"
         ) from None
+    except OpenToOthers:
+        raise InvalidRequest(
+            f"{path} can be read by others than its owner: 'chmod 600 {path}'; and if others "
+            "could, 'cnsmo-manage ca rotate --overlap 0s'"
+        ) from None
     except OSError as exc:
         raise InvalidRequest(
             f"{path} cannot be read: {exc.strerror}. Run this as the user that runs cnsmo-core"
         ) from exc
-    except (ValidationError, ValueError):
-        raise InvalidRequest(
-            f"{path} is damaged: restore it from a backup; or delete it and make a new authority "
-            "('cnsmo-manage ca init'), whose fingerprint VMs must be told anew"
-        ) from None
+    except UnicodeDecodeError:
+        return loads("")
 
 
 def create(directory: Path, now: datetime.datetime) -> Authority:
@@ -191,10 +203,22 @@ def create(directory: Path, now: datetime.datetime) -> Authority:
 
     :raises Conflict: when it has one.
     """
-    if (directory / FILE).exists():
-        raise Conflict(taken(directory))
-    made = Authority.new(now)
-    made.save(directory)
+    with alone(directory / FILE):
+        if (directory / FILE).exists():
+            raise Conflict(taken(directory))
+        made = Authority.new(now)
+        made.save(directory)
+    return made
+
+
+def rotate(directory: Path, now: datetime.datetime, overlap: datetime.timedelta) -> Authority:
+    """Replace the authority of a directory by its successor.
+
+    :raises NotFound: when there is none.
+    """
+    with alone(directory / FILE):
+        made = load(directory).successor(now, overlap)
+        made.save(directory)
     return made
 
 
@@ -204,11 +228,3 @@ def taken(directory: Path) -> str:
         f"{directory} holds a certificate authority already: 'cnsmo-manage ca show' shows it, "
         "'cnsmo-manage ca rotate' replaces it"
     )
-
-
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True

@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import re
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from cnsmo.model.errors import InvalidRequest
 from cnsmo.trust import keys
 
 CORE_NAME = "cnsmo-core"
 """The name in every core's certificate: that it is a core is proven, not at which address."""
 BROKER_NAME = "cnsmo-broker"
 """In a broker's: it is no core, and proves its address."""
+DNS_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
 BACKDATED = datetime.timedelta(days=1)
 """A certificate begins before it was made: clocks of VMs may be slow."""
 
@@ -59,14 +62,26 @@ def of_broker(
     now: datetime.datetime,
     life: datetime.timedelta,
 ) -> x509.Certificate:
-    """A certificate by which a broker proves to be the one at an address, or of a name."""
+    """A certificate by which a broker proves to be the one at an address, or of a name.
+
+    :raises InvalidRequest: when that is neither, or would make it a core.
+    """
     alt: x509.GeneralName
     try:
         alt = x509.IPAddress(ipaddress.ip_address(address))
     except ValueError:
-        alt = x509.DNSName(address)
+        alt = x509.DNSName(_broker_name(address))
     builder = _leaf(_name(BROKER_NAME), key, ExtendedKeyUsageOID.SERVER_AUTH, alt)
     return _signed(builder, issuer.subject, issuer_key, now, life)
+
+
+def _broker_name(name: str) -> str:
+    """A broker's name, which no core has: hosts that join believe whoever proves to be a core."""
+    if not DNS_NAME.fullmatch(name) or name.lower() == CORE_NAME:
+        raise InvalidRequest(
+            f"{ascii(name)[:80]} is neither an address nor a name that a broker can have"
+        )
+    return name
 
 
 def of_host(

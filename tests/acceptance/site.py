@@ -169,7 +169,7 @@ class Site:
         }
 
     def rules(self) -> dict[str, str]:
-        """What the kernels have, by host, without counts."""
+        """What is in force in the kernels, by host, without counts."""
         return dict(zip(HOSTS, each(self._rules), strict=True))
 
     def door(self, host: str, port: int) -> Door:
@@ -246,7 +246,8 @@ class Site:
         self._operator_config = self._directory / "cnsmo.conf"
         joining, self._door = door_config(self._directory / "ca", self.join_port)
         self._operator_config.write_text(
-            f"[bus]\nurl = {url}\n[database]\nconnection = {database}\n{joining}"
+            f"[bus]\nurl = {url}\nshared_account = true\n"
+            f"[database]\nconnection = {database}\n{joining}"
             f"[secrets]\nkey_file = {vault.path}\n"
         )
         self._program("cnsmo.cmd.core").says("core answers")
@@ -296,7 +297,8 @@ class Site:
 
     def _rules(self, host: str) -> str:
         system = self.lab.vm(host).system()
-        return listing.plain(system.run("nft", "-s", "list", "table", "inet", "cnsmo").stdout)
+        listed = system.run("nft", "-s", "list", "table", "inet", "cnsmo").stdout
+        return listing.plain(listed, listing.slot(listed))
 
     def _log(self, host: str) -> Path:
         return self._directory / f"{host}.log"

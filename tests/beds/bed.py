@@ -43,6 +43,8 @@ class Bed(abc.ABC):
     """Account to run as when we are root; None: as root."""
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     """For an orderly shutdown."""
+    keep_logs: ClassVar[Path | None] = None
+    """Directory where a bed leaves its logs when it is removed; None: nowhere."""
     end_signal: ClassVar[signal.Signals] = signal.SIGKILL
     """For the end, when the data do not matter any more."""
 
@@ -131,6 +133,7 @@ class Bed(abc.ABC):
         self.resume()
         if self._process:
             self._process.stop(self.end_signal, 10)
+        self._leave_logs()
         self._remove()
         self._lease.release()
 
@@ -171,6 +174,13 @@ class Bed(abc.ABC):
         place = str(self.directory)
         # TMPDIR, because a MariaDB that starts removes the temporary tables of all others in /tmp.
         return {"PATH": os.defpath, "HOME": place, "TMPDIR": place, "LANG": "C.UTF-8"}
+
+    def _leave_logs(self) -> None:
+        if self.keep_logs is not None:
+            for log in self.directory.glob("*.log"):
+                kept = self.keep_logs / self.directory.name / log.name
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(log, kept)
 
     def _spawn(self, command: list[str]) -> ServerProcess:
         return ServerProcess(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cloud's metadata service as Nova's is: tells each VM, by its address, what is written for it.
 
-Also serves wheels, and takes the signals that VMs send to a wait condition.
+Also serves directories, and takes the signals that VMs send to a wait condition.
 usage: metadata_service.py DIRECTORY
 """
 
@@ -17,13 +17,13 @@ ADDRESS = ("169.254.169.254", 80)
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """``instances.json`` has the VMs, ``signals`` is where signals go, ``wheels/`` the rest."""
+    """``instances.json`` has the VMs, ``signals`` is where signals go; links lead to the rest."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:  # as the library asks
         path = self.path.partition("?")[0].strip("/")
-        if path.startswith("wheels"):
+        if Path(self.directory, path.partition("/")[0] or ".").is_symlink():
             super().do_GET()
             return
         known = json.loads(Path(self.directory, "instances.json").read_text())

@@ -5,7 +5,9 @@ import ctypes
 import secrets
 import shutil
 import signal
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import psycopg
 
@@ -37,6 +39,7 @@ class PostgresqlBed(Bed):
     """"Fast" shutdown: clients are disconnected, not waited for; see postgres(1)."""
     end_signal = signal.SIGQUIT
     """"Immediate" shutdown: as a crash, but its System V shared memory is given back."""
+    settings: ClassVar[Mapping[str, str]] = SETTINGS
 
     def url(self, database: str) -> str:
         """SQLAlchemy URL of a database."""
@@ -129,7 +132,8 @@ class PostgresqlBed(Bed):
         )
 
     def _command(self) -> list[str]:
-        settings = SETTINGS | {
+        settings = {
+            **self.settings,
             "port": str(self.port),
             "unix_socket_directories": str(self.directory),
         }

@@ -179,7 +179,7 @@ class RabbitmqBed(Bed):
             f"default_pass = {self.password}\n"
             "log.console = false\n"
             "log.file = broker.log\n"
-            "log.file.level = info\n"
+            "log.file.level = debug\n"
             "disk_free_limit.absolute = 1MB\n" + self._config
         )
         if not self._plugins:

@@ -26,6 +26,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "agents.yaml": {**VM, **NET, **JOIN, "count": 2},
     "agents_scaling.yaml": {**VM, **NET, **JOIN},
     "lib/host.yaml": {**VM, **NET, **JOIN, "security_group": "sg"},
+    "lib/told.yaml": {"data": {"core": {"ca": DIGEST}}},
     "examples/two_tier.yaml": {**VM, "external_network": "public"},
     "examples/attach.yaml": {**VM, **NET, **JOIN},
     "examples/two_regions.yaml": {**VM, **NET, **THERE, "region": "West"},
@@ -37,6 +38,7 @@ OPTIONS = [
     {"vip": "10.1.0.9", "affinity": "anti-affinity"},
     {"volume_size": 10, "groups": "web=2", "document": {"deployment": "main"}},
     {"script": "#!/bin/sh\ntrue\n", "name": "web1", "leave": "shutdown", "server_group": "sg"},
+    {"leaving": "0,2", "leave": "shutdown"},
     {"requirements": "https://192.0.2.1/r.txt", "requirements_sha256": DIGEST},
 ]
 
@@ -176,6 +178,31 @@ def test_a_signal_that_is_too_long_for_one_metadatum_is_cut_into_several() -> No
     expression = texts["cnsmo_signal_3"]["yaql"]["expression"]
     short = Yaql(None, "yaql", {"expression": expression, "data": {"text": "short"}}).result()
     assert short == ""
+
+
+def test_vms_of_a_scaling_group_come_and_go() -> None:
+    group = resolved("agents_scaling.yaml", {}, "hosts")["resource"]
+    assert group["properties"]["leave"] == "shutdown"
+    server = resolved("lib/host.yaml", {"leave": "shutdown", "external_network": ""}, "server")
+    assert server["metadata"]["cnsmo_leave"] == "shutdown"
+
+
+def test_who_is_to_leave_a_group_can_be_named() -> None:
+    named = resolved("agents.yaml", {"count": 1, "leaving": "0,2"}, "hosts")
+    assert named["removal_policies"] == [{"resource_list": ["0", "2"]}]
+    assert resolved("agents.yaml", {}, "hosts")["removal_policies"] == [{"resource_list": []}]
+
+
+def test_a_pair_is_kept_on_different_hypervisors() -> None:
+    balancers = text_of("examples/two_tier.yaml")["resources"]["balancers"]["properties"]
+    assert balancers["affinity"] == "soft-anti-affinity"
+    group = resolved("agents.yaml", {"affinity": "anti-affinity"}, "apart")
+    assert group["policies"] == ["anti-affinity"]
+    for name in ("core.yaml", "lib/host.yaml"):
+        server = resolved(name, {"server_group": "sg", "external_network": ""}, "server")
+        assert server["scheduler_hints"] == {"group": "sg"}
+        alone = resolved(name, {"external_network": ""}, "server")
+        assert not alone["scheduler_hints"]
 
 
 def test_the_other_region_gets_parameters_that_its_template_has() -> None:

@@ -10,6 +10,8 @@ from oslo_config import cfg
 from cnsmo.state import schema
 from cnsmo.state.engine import engine_for
 from tests.beds import PostgresqlBed, Vhost
+from tests.beds.bed import MissingPackage
+from tests.beds.postgresql_pair import PostgresqlPair
 from tests.integration.fleet import Fleet
 from tests.joining import Door
 
@@ -23,6 +25,17 @@ def migrated_postgresql(postgresql: PostgresqlBed) -> Iterator[str]:
     engine.dispose()
     yield postgresql.url(name)
     postgresql.drop_database(name)
+
+
+@pytest.fixture
+def pair() -> Iterator[PostgresqlPair]:
+    """A primary and its synchronous standby."""
+    try:
+        made = PostgresqlPair()
+    except MissingPackage as error:
+        pytest.skip(f"MISSING SERVER: {error}")
+    with made:
+        yield made
 
 
 @pytest.fixture

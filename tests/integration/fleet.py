@@ -49,14 +49,14 @@ class Program:
         self, module: str, arguments: list[str], log: Path, env: Mapping[str, str] | None = None
     ) -> None:
         self.log = log
-        self._command = [sys.executable, "-m", module, *arguments]
+        self.command = [sys.executable, "-m", module, *arguments]
         self.env = {**os.environ, **(env or {})}
         self.start()
 
     def start(self) -> Self:
         """Start it (again); its log begins anew."""
         self.log.unlink(missing_ok=True)
-        self.process = ServerProcess(self._command, log=self.log, env=self.env)
+        self.process = ServerProcess(self.command, log=self.log, env=self.env)
         return self
 
     @property
@@ -114,8 +114,16 @@ class Fleet:
     """The processes of one test. ``operator`` and ``watch`` speak to them over the same broker."""
 
     def __init__(
-        self, directory: Path, vhost: Vhost, database: str, conf: cfg.ConfigOpts, door: Door
+        self,
+        directory: Path,
+        vhost: Vhost,
+        database: str,
+        conf: cfg.ConfigOpts,
+        door: Door,
+        url: str = "",
     ) -> None:
+        """url: where the virtual host is, if not at one broker."""
+        url = url or vhost.transport_url
         self.directory = directory
         self.vhost = vhost
         self.database = database
@@ -124,7 +132,7 @@ class Fleet:
         self.vault = Vault(Path(conf.secrets.key_file))
         self.settings: dict[str, Mapping[str, object]] = {
             "database": {"connection": database},
-            "bus": {"url": vhost.transport_url},
+            "bus": {"url": url, "shared_account": True},
             **BRISK,
             "agent": {**BRISK["agent"], **dataclasses.asdict(door)},
             "join": {
@@ -142,7 +150,7 @@ class Fleet:
         """What all programs find in their environment besides the test's own."""
         self.programs: list[Program] = []
         self.cores: list[Program] = []
-        conf.set_override("url", vhost.transport_url, "bus")
+        conf.set_override("url", url, "bus")
         self.operator = OperatorClient(conf, timeout=10)
         for name, value in BRISK[RABBIT].items():
             conf.set_override(name, value, RABBIT)

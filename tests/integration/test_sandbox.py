@@ -34,7 +34,7 @@ def bound() -> list[str]:
 def test_a_core_needs_no_memory_that_is_written_and_run(fleet: Fleet, bound: list[str]) -> None:
     (first,) = fleet.programs
     first.stop()
-    first._command[1:3] = [*bound, "cnsmo.cmd.core"]
+    first.command[1:3] = [*bound, "cnsmo.cmd.core"]
     first.start().says("core answers")
     fleet.apply()
     fleet.agent("web1")

@@ -6,21 +6,16 @@ import pytest
 from cnsmo.boot import render
 from cnsmo.boot.parameters import CoreParameters
 from tests.beds.nspawn import Cloud, Machine
+from tests.booting import Core
 from tests.eventually import eventually
-from tests.machines.conftest import DOCUMENT, Core
+from tests.machines.conftest import DOCUMENT
 
 NAMES = ["web1", "web2", "web3"]
 
 
 @pytest.fixture(scope="module")
 def hosts(cloud: Cloud, core: Core, source: dict[str, str]) -> dict[str, Machine]:
-    told = {
-        "cnsmo_core": core.url,
-        "cnsmo_ca": core.ca,
-        "cnsmo_token": core.tokens["web"],
-        "cnsmo_services": "vpn,firewall",
-        **source,
-    }
+    told = core.joining(core.tokens["web"], "vpn,firewall") | source
     made = {name: cloud.boot(name, render.template("agent"), told) for name in NAMES}
     for name in NAMES:
         signal = cloud.signal(name, timeout=420)
@@ -30,11 +25,6 @@ def hosts(cloud: Cloud, core: Core, source: dict[str, str]) -> dict[str, Machine
 
 def states(core: Core) -> dict[str, set[str]]:
     return {name: core.state(name) for name in NAMES}
-
-
-def addresses(core: Core) -> dict[str, str]:
-    rows = core.rows("host", "list")
-    return {row["name"]: row["vpn_addresses"]["backbone"][0] for row in rows}
 
 
 def test_every_vm_is_ready_when_it_says_so(core: Core, hosts: dict[str, Machine]) -> None:
@@ -54,10 +44,18 @@ def test_the_vpn_reaches_from_every_vm_to_every_other(
 ) -> None:
     core.machine.write("/srv/shop.yaml", DOCUMENT, mode=0o644)
     core.manage("apply", "/srv/shop.yaml", "--wait")
-    known = addresses(core)
+    known = core.addresses()
     for machine in hosts.values():
         for address in known.values():
             machine.run("ping", "-c", "1", "-W", "5", address)
+
+
+def test_the_unit_renews_the_brokers_certificate_and_disturbs_nobody(
+    core: Core, hosts: dict[str, Machine]
+) -> None:
+    assert core.renew_broker()
+    core.manage("apply", "/srv/shop.yaml", "--wait")
+    assert states(core) == {name: {"ready"} for name in NAMES}
 
 
 def test_an_installed_package_has_the_same_user_data_as_the_tree(core: Core) -> None:
@@ -71,7 +69,7 @@ def test_after_a_reboot_each_comes_back_by_itself(
     for machine in [core.machine, *hosts.values()]:
         machine.restart()
     eventually(lambda: all_ready(core), timeout=180, what="all are ready again")
-    target = addresses(core)["web2"]
+    target = core.addresses()["web2"]
     eventually(lambda: answers(hosts["web1"], target), timeout=60, what="the VPN is back")
     assert [len(cloud.signals(name)) for name in NAMES] == [1, 1, 1], "booted is booted"
 

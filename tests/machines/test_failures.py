@@ -9,8 +9,8 @@ import pytest
 
 from cnsmo.boot import render
 from tests.beds.nspawn import Cloud, Machine
+from tests.booting import Core
 from tests.eventually import eventually
-from tests.machines.conftest import Core
 
 Boot = Callable[..., Machine]
 
@@ -31,20 +31,20 @@ def failed(cloud: Cloud, machine: Machine) -> str:
     assert signal["status"] == "FAILURE", signal
     machine.booted()
     assert machine.status() == "error"
-    assert "cnsmo-boot" in machine.run("cloud-init", "status", "--long", check=False)
-    assert f"cnsmo-boot: failed: {signal['reason'].partition(': ')[2]}" in machine.console()
+    reason = signal["reason"].partition(": ")[2]
+    assert f"cnsmo-boot: failed: {reason}" in machine.console()
+    eventually(lambda: f"cnsmo-boot: {reason}" in said(machine), 60, "cloud-init shows the reason")
     return str(signal["reason"])
+
+
+def said(machine: Machine) -> str:
+    return machine.run("cloud-init", "status", "--long", check=False)
 
 
 @pytest.fixture
 def joins(core: Core) -> dict[str, str]:
     """What a VM needs to join; the token is for one host."""
-    return {
-        "cnsmo_core": core.url,
-        "cnsmo_ca": core.ca,
-        "cnsmo_token": core.token(),
-        "cnsmo_services": "vpn",
-    }
+    return core.joining(core.token(), "vpn")
 
 
 def test_a_wrong_token_fails_at_once_and_a_right_one_mends_it(

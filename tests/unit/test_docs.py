@@ -150,6 +150,56 @@ def test_every_file_and_every_test_that_is_named_exists(page: str) -> None:
     assert wrong == []
 
 
+def claims() -> list[tuple[str, str]]:
+    """Each claim of the page about security that stands in a table, and what proves it."""
+    found = []
+    for head, body in re.findall(
+        r"^\|(.*proven by) \|\n\|[-|]+\|\n((?:\|.*\n)+)", TEXTS["doc/security.md"], re.M
+    ):
+        assert head
+        for line in body.splitlines():
+            cells = re.split(r"(?<!\\)\|", line.strip().strip("|"))
+            found.append((cells[0].strip(), cells[-1].strip()))
+    return found
+
+
+def collected() -> dict[str, set[str]]:
+    """Tests by their file, of all that pytest collects."""
+    return {
+        str(path.relative_to(TOP)): set(re.findall(r"^\s*def (test_\w+)\(", path.read_text(), re.M))
+        for path in [*(TOP / "tests").rglob("test_*.py"), TOP / CONTRACT]
+    }
+
+
+CONTRACT = "tests/functional/vpn/contract.py"
+"""Its class is collected where a driver derives from it."""
+
+
+def is_collected(name: str, tests: dict[str, set[str]]) -> bool:
+    """Whether a test, a file of tests, or a test of a file (``file::test``) is there."""
+    file, _colons, test = name.rpartition("::")
+    if test.endswith(".py"):
+        return any(it.endswith(f"/{test}") or it == test for it in tests)
+    return any(test in tests[it] for it in tests if it.endswith(file))
+
+
+def test_every_claim_about_security_names_a_test_that_is_collected() -> None:
+    tests = collected()
+    named = {claim: re.findall(r"`([^`]+)`", proof) for claim, proof in claims()}
+    wrong = {
+        claim: [name for name in names if not is_collected(name, tests)]
+        for claim, names in named.items()
+    }
+    assert len(claims()) > 40
+    assert [claim for claim, names in named.items() if not names] == []
+    assert {claim: names for claim, names in wrong.items() if names} == {}
+
+
+@pytest.mark.parametrize("name", ["test_nothing.py", "test_nothing", "test_docs.py::test_nothing"])
+def test_a_test_that_is_not_there_would_be_found(name: str) -> None:
+    assert not is_collected(name, collected())
+
+
 @each_page
 def test_every_document_that_is_shown_is_right(page: str) -> None:
     for text in blocks(TEXTS[page], "yaml"):

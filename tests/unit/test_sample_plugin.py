@@ -2,6 +2,7 @@
 """The example of doc/authors.md works: a service from another package, with no change in ours."""
 
 import dataclasses
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -162,11 +163,11 @@ class TestDriver:
         self.driver.apply(self.desired)
         more = dataclasses.replace(self.desired, numbers=(("web1", 100),))
 
-        def refuse(*_args: object) -> None:
+        def refuse(*_args: object, **_options: object) -> None:
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as broken:
-            broken.setattr(Path, "replace", refuse)
+            broken.setattr(os, "replace", refuse)
             with pytest.raises(DriverError, match="No space left"):
                 self.driver.apply(more)
         assert self.driver.observe(self.desired).drift == ()

@@ -11,7 +11,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cnsmo.agent.identity import EVERY_SERVICE, StateDir
+from cnsmo.agent.identity import StateDir
+from cnsmo.agent.notice import EVERY_SERVICE
 from cnsmo.conf import agent
 from cnsmo.services.firewall.drivers import guard
 from cnsmo.services.firewall.service import UNIT

@@ -5,7 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from oslo_config import cfg
+
+from cnsmo.bus import transport
 from cnsmo.bus.broker import AskRoster, Broker
+from cnsmo.model.errors import InvalidRequest
 from cnsmo.model.messages import BusFinding
 
 
@@ -13,6 +17,19 @@ class NoBroker(Broker):
     """There is nothing to make, and so nothing to find."""
 
     has_accounts = False
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        super().__init__(conf)
+        self._conf = conf
+
+    def check(self) -> None:
+        """:raises InvalidRequest: when hosts would share an account that nobody meant them to."""
+        if not transport.is_in_process(self._conf) and not self._conf.bus.shared_account:
+            raise InvalidRequest(
+                "[bus] broker = none: all agents would share the account in [bus] url, and whoever "
+                "has one VM could write to every queue, as the operator does. Give each an account "
+                "of its own (broker = rabbitmq), or say that it shall be so (shared_account = true)"
+            )
 
     def prepare(self) -> None:
         """Nothing."""

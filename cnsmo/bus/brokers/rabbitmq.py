@@ -16,6 +16,7 @@ from cnsmo.bus.broker import AskRoster, Broker
 from cnsmo.bus.brokers import rabbitmq_layout as layout
 from cnsmo.bus.brokers.rabbitmq_api import ManagementApi
 from cnsmo.bus.brokers.rabbitmq_audit import Seen, differences
+from cnsmo.files import read_secret
 from cnsmo.model.errors import InvalidRequest
 from cnsmo.model.messages import BusFinding
 
@@ -45,7 +46,7 @@ class RabbitmqBroker(Broker):
             _management_password(conf),
             conf.bus.management_ca_file,
         )
-        self._key = _content("key_file", conf.bus.key_file)
+        self._key = _secret("key_file", conf.bus.key_file)
         if len(self._key) < KEY_LENGTH:
             raise InvalidRequest(
                 f"[bus] key_file {conf.bus.key_file}: needs {KEY_LENGTH} or more random "
@@ -53,7 +54,8 @@ class RabbitmqBroker(Broker):
             )
         self._conf = conf
         self._vhost = self._agents_url().virtual_host
-        self.answering_url = self._url(layout.ANSWER, ANSWERING)
+        queues = transport.QUORUM_OPTIONS if conf.bus.quorum_queues else {}
+        self.answering_url = self._url(layout.ANSWER, {**ANSWERING, **queues})
         self.hinting_url = self._url(layout.HINT, {})
 
     def authorities(self) -> str:
@@ -214,8 +216,15 @@ def _management_password(conf: cfg.ConfigOpts) -> str:
     return (
         str(given)
         if given
-        else _content("management_password_file", conf.bus.management_password_file)
+        else _secret("management_password_file", conf.bus.management_password_file)
     )
+
+
+def _secret(option: str, path: str) -> str:
+    try:
+        return read_secret(Path(path)).strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InvalidRequest(f"[bus] {option}: cannot read {path}: {exc}") from exc
 
 
 def _content(option: str, path: str) -> str:

@@ -72,3 +72,21 @@ def fallback(desired: FirewallDesired) -> FirewallDesired:
         Part(Kind.ENFORCE, Direction.OUTBOUND, realms, Action.ACCEPT),
     ]
     return dataclasses.replace(desired, parts=tuple(parts))
+
+
+def unseen(desired: FirewallDesired) -> FirewallDesired:
+    """The same where the cloud filters: what is inside of a VPN's packets it cannot look into."""
+    through = (Line("always/inside-a-vpn", Action.ACCEPT),)
+    parts = [
+        dataclasses.replace(
+            part,
+            realms={
+                realm: lines if realm == UNDERLAY else through
+                for realm, lines in part.realms.items()
+            },
+        )
+        if part.kind is Kind.ALWAYS
+        else part
+        for part in desired.parts
+    ]
+    return dataclasses.replace(desired, parts=tuple(parts))

@@ -30,7 +30,7 @@ from cnsmo.services.firewall.terms import (
     is_network,
     protocol_number,
 )
-from cnsmo.services.words import Groups, Via, as_list
+from cnsmo.services.words import DriverName, Groups, Via, as_list
 
 MOST_RULES = 20_000
 """In one direction of one instance."""
@@ -206,7 +206,7 @@ class FirewallSpec(_Model):
     tests: tuple[PolicyTest, ...] = Field(
         (), max_length=1000, description="Flows and the verdicts they must meet."
     )
-    driver: Label = Field("nftables", description="Which driver realises it.")
+    driver: DriverName = Field("nftables", description="Which driver realises it.")
 
     @model_validator(mode="after")
     def _consistent(self) -> FirewallSpec:

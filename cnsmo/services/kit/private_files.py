@@ -24,14 +24,16 @@ def ensure_directory(path: Path) -> None:
         raise DriverError(f"{path} cannot be made: {exc.strerror}") from exc
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str, lasting: bool = True) -> None:
     """Replace a file's content in one step; after a crash it holds the old text or the new one.
+
+    lasting: False where that need not hold for a crash of the machine.
 
     :raises DriverError: when it cannot be written (disk full); the old content stands then.
     """
     ensure_directory(path.parent)
     try:
-        write_file(path, text)
+        write_file(path, text, lasting=lasting)
     except OSError as exc:
         raise DriverError(f"{path} cannot be written: {exc.strerror}") from exc
 

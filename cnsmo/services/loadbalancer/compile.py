@@ -39,10 +39,10 @@ def compile_balancer(
     segments: the VPNs of the carrier, by name. adjusted: what operators said, by host.
     """
     scene = _Scene(view, view.hosts[host], segments, adjusted)
-    check, problems = _check(spec), []
+    check, problems, taken = _check(spec), [], scene.own(spec)
     pools = []
     for name, pool in spec.pools.items():
-        servers, unreached = scene.servers(pool)
+        servers, unreached, double = scene.servers(pool, taken)
         pools.append(
             want.Pool(
                 name=name,
@@ -59,6 +59,7 @@ def compile_balancer(
             problems.append(f"pool {name} is empty: none of {who} is up and can be reached")
         elif unreached:
             problems.append(f"pool {name} is without {_some(unreached)}: {_why(pool)}")
+        problems += [f"pool {name} is without {host}: {why}" for host, why in double.items()]
     vip, doubt = scene.vip(spec) if spec.vip else (None, "")
     return want.LoadBalancerDesired(
         driver=spec.driver,
@@ -81,6 +82,7 @@ def compile_balancer(
         ),
         allow=tuple(sorted(spec.allow)),
         drain=spec.drain,
+        distrusted=scene.view.distrusted,
         vip=vip,
     )
 
@@ -99,19 +101,37 @@ class _Scene:
     segments: Mapping[str, Segment]
     adjusted: Mapping[str, Adjustment]
 
-    def servers(self, pool: Pool) -> tuple[tuple[want.Server, ...], list[str]]:
-        """The hosts of a pool that are up and can be reached, by name; and who cannot be.
+    def own(self, spec: LoadBalancerSpec) -> dict[str, str]:
+        """Addresses that are the carrier's, and so no server's, with the reason."""
+        binds = (bind(place).address for place in spec.listen)
+        vip = (spec.vip or "").partition("/")[0]
+        return dict.fromkeys(
+            filter(None, (*self.me.own_texts, *binds, vip)), "is this balancer's own"
+        )
+
+    def servers(
+        self, pool: Pool, taken: Mapping[str, str]
+    ) -> tuple[tuple[want.Server, ...], list[str], dict[str, str]]:
+        """The hosts of a pool that are up and can be reached, by name; who cannot be; and who says
+        to be where another is, with the reason.
 
         Where the core says that all of them are gone, it may be the core that is: then all stay,
-        and the driver's checks decide.
+        and the driver's checks decide. taken: addresses of nobody else, with the reason.
         """
         serving = [host for host in self.view.hosts.values() if serves(pool, host)]
-        found, unreached = [], []
+        found: list[want.Server] = []
+        unreached: list[str] = []
+        double: dict[str, str] = {}
+        whose = dict(taken)
         for host in [host for host in serving if host.name not in self.view.gone] or serving:
             address = self._address(pool, host)
             if address is None:
                 unreached.append(host.name)
                 continue
+            if address in whose and host.name != self.me.name:
+                double[host.name] = f"its address {address} {whose[address]}"
+                continue
+            whose[address] = f"is {host.name}'s"
             said = self.adjusted.get(host.name, Adjustment())
             found.append(
                 want.Server(
@@ -123,7 +143,7 @@ class _Scene:
                     drain=said.drain,
                 )
             )
-        return tuple(found), unreached
+        return tuple(found), unreached, double
 
     def _address(self, pool: Pool, host: Host) -> str | None:
         """Where the carrier reaches it over the network that the pool says."""

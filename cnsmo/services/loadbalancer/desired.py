@@ -187,7 +187,7 @@ class LoadBalancerDesired(Desired):
     ``pools``: the first is for what no route matches. ``max_connections``: of clients at once; 0:
     as many as the driver can. ``accept_proxy``: clients come through a proxy that speaks the PROXY
     protocol. ``allow``: networks of clients; empty: all. ``drain``: seconds for which a server that
-    left keeps the connections that it has.
+    left keeps the connections that it has. ``distrusted``: hosts whose servers keep none.
     """
 
     mode: Mode
@@ -201,4 +201,5 @@ class LoadBalancerDesired(Desired):
     headers: Headers = Headers()
     allow: tuple[str, ...] = ()
     drain: float = 30.0
+    distrusted: tuple[str, ...] = ()
     vip: Vip | None = None

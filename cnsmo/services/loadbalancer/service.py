@@ -12,7 +12,15 @@ from cnsmo.model.host import Host
 from cnsmo.model.messages import Problem
 from cnsmo.model.resource import View
 from cnsmo.services import networks, registry
-from cnsmo.services.base import Desired, Listener, NetworkService, Unit, adjustments, specs
+from cnsmo.services.base import (
+    Desired,
+    Listener,
+    Mentions,
+    NetworkService,
+    Unit,
+    adjustments,
+    specs,
+)
 from cnsmo.services.figure import Figure
 from cnsmo.services.loadbalancer.adjusted import Adjustment
 from cnsmo.services.loadbalancer.check import (
@@ -26,6 +34,7 @@ from cnsmo.services.loadbalancer.desired import LoadBalancerDesired
 from cnsmo.services.loadbalancer.driver import LoadBalancerDriver
 from cnsmo.services.loadbalancer.features import Feature
 from cnsmo.services.loadbalancer.figures import figures
+from cnsmo.services.loadbalancer.seen import LoadBalancerSeen
 from cnsmo.services.loadbalancer.spec import LoadBalancerSpec
 
 
@@ -34,6 +43,7 @@ class LoadBalancerService(NetworkService):
 
     name = "loadbalancer"
     Spec = LoadBalancerSpec
+    Detail = LoadBalancerSeen
     Adjustment = Adjustment
     after = frozenset({"vpn"})
 
@@ -45,20 +55,34 @@ class LoadBalancerService(NetworkService):
             problems += check_names(view, f"loadbalancer.{name}", spec, known)
             if spec.driver in can:  # that there is such a driver, the core has checked
                 problems += check_features(f"loadbalancer.{name}", spec, can)
+            if _provided(spec):
+                driver = registry.provider_class(self.name, spec.driver)
+                problems += driver.refused(f"loadbalancer.{name}", spec)
         if any(not problem.absent for problem in problems):
             return problems
-        carriers = {host for spec in declared.values() for host in view.in_groups(spec.on)}
+        carried = {name: spec for name, spec in declared.items() if not _provided(spec)}
+        carriers = {host for spec in carried.values() for host in view.in_groups(spec.on)}
         others = {host: networks.listeners(view, host) for host in sorted(carriers)}
         inside = {
             name: segment.networks
             for host in carriers
             for name, segment in networks.segments(view, host).items()
         }
-        problems += check_places(view, declared, others)
+        problems += check_places(view, carried, others)
         return problems + check_vips(view, declared, inside)
 
     def concerns(self, instance: str, spec: BaseModel, host: Host) -> bool:
         return isinstance(spec, LoadBalancerSpec) and host.within(spec.on)
+
+    def mentions(self, spec: BaseModel) -> Mentions:
+        if not isinstance(spec, LoadBalancerSpec):
+            return Mentions()
+        pools = spec.pools.values()
+        return Mentions(
+            hosts=frozenset(host for pool in pools for host in pool.hosts),
+            groups=frozenset([*spec.on, *(group for pool in pools for group in pool.group)]),
+            words=frozenset(word for pool in pools for word in (*pool.weights, *pool.backup)),
+        )
 
     def units(self, view: View, host: str) -> list[Unit]:
         return [Unit(name, spec.driver) for name, spec in self._carried(view, host).items()]
@@ -111,4 +135,13 @@ class LoadBalancerService(NetworkService):
         if me is None:
             return {}
         declared: dict[str, LoadBalancerSpec] = specs(self, view)
-        return {name: spec for name, spec in declared.items() if me.within(spec.on)}
+        return {
+            name: spec
+            for name, spec in declared.items()
+            if me.within(spec.on) and not _provided(spec)
+        }
+
+
+def _provided(spec: LoadBalancerSpec) -> bool:
+    """Whether cores keep it in the cloud."""
+    return registry.is_provided(LoadBalancerService.name, spec.driver)

@@ -35,7 +35,7 @@ from cnsmo.services.loadbalancer.terms import (
     UrlPath,
     Vip,
 )
-from cnsmo.services.words import Groups, Seconds, Source, Via, as_list
+from cnsmo.services.words import DriverName, Groups, Seconds, Source, Via, as_list
 
 DEFAULT_POOL = "default"
 """Name of the pool of what no route matches."""
@@ -220,7 +220,7 @@ class LoadBalancerSpec(_Model):
     allow: Annotated[tuple[Source, ...], BeforeValidator(as_list)] = Field(
         (), max_length=10_000, description="Networks of clients; left out: everybody."
     )
-    driver: Label = Field("haproxy", description="Which driver realises it.")
+    driver: DriverName = Field("haproxy", description="Which driver realises it.")
 
     @property
     def checked(self) -> Check:

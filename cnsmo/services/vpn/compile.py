@@ -6,10 +6,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import ipaddress
+import itertools
 from collections.abc import Hashable, Mapping
 
 from cnsmo.model.host import Host
 from cnsmo.model.lifecycle import GONE, State
+from cnsmo.model.names import IPNetwork
 from cnsmo.model.reading import read
 from cnsmo.model.resource import AGENT, View, joined
 from cnsmo.services.kit.paths import call_address, direct, endpoint, inner_mtu, single, standing
@@ -32,7 +34,7 @@ def compile_vpn(view: View, name: str, spec: VpnSpec, host: str) -> VpnDesired |
     gateway_for = tuple(sorted(route.subnet for route in spec.routes if route.via == host))
     return VpnDesired(
         driver=spec.driver,
-        problems=tuple(links.problems),
+        problems=(*links.problems, *_of_facts(spec, scene.hosts[host])),
         name=name,
         waiting=own is None,
         addresses=tuple(_with_prefix(spec, address) for address in own.addresses) if own else (),
@@ -47,6 +49,21 @@ def compile_vpn(view: View, name: str, spec: VpnSpec, host: str) -> VpnDesired |
         options=dict(spec.driver_options),
         carrier=next(iter(scene.hubs), ""),
     )
+
+
+def _of_facts(spec: VpnSpec, me: Host) -> list[str]:
+    """What is wrong with what this host says of itself."""
+    found = [f"{it} is not believed to be this host's: {why}" for it, why in me.disputed.items()]
+    for pool, network in itertools.product(spec.pools, underlay(me)):
+        if pool.version == network.version and pool.overlaps(network):
+            found.append(f"{pool} overlaps {network}, this host's own network")
+    return found
+
+
+def underlay(host: Host) -> list[IPNetwork]:
+    """The networks that a host is in, and its public addresses."""
+    networks = [interface.network for interface in host.interfaces]
+    return [*networks, *(ipaddress.ip_network(address) for address in host.public_addresses)]
 
 
 def peer_hosts(view: View, name: str, spec: VpnSpec, host: str) -> frozenset[str]:

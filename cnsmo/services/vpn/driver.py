@@ -16,6 +16,8 @@ class VpnDriver(Driver[VpnDesired]):
 
     topologies: ClassVar[tuple[Topology, ...]] = (Topology.MESH, Topology.HUB)
     """What it can realise."""
+    announces: ClassVar[tuple[str, ...]] = ()
+    """Which keys of an announcement it always has: what others know a member by."""
 
     @classmethod
     def listens(cls, listen_port: int, options: Mapping[str, Any]) -> tuple[str, int] | None:

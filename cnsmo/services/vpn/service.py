@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from pydantic import BaseModel
@@ -13,12 +12,14 @@ from pydantic import BaseModel
 from cnsmo.model.host import Host
 from cnsmo.model.lifecycle import WORKING, State
 from cnsmo.model.messages import Problem
+from cnsmo.model.names import IPNetwork
 from cnsmo.model.reading import read
 from cnsmo.model.resource import AGENT, HOST, Row, View, joined, member_kind, renewal_kind
 from cnsmo.services import registry
 from cnsmo.services.base import (
     Desired,
     Listener,
+    Mentions,
     NetworkService,
     Refused,
     Segment,
@@ -29,8 +30,16 @@ from cnsmo.services.base import (
 from cnsmo.services.kit.link import interface_name
 from cnsmo.services.options import option_problems
 from cnsmo.services.vpn.admit import allocate
-from cnsmo.services.vpn.compile import addresses, belongs, compile_vpn, fits, peer_hosts
+from cnsmo.services.vpn.compile import (
+    addresses,
+    belongs,
+    compile_vpn,
+    fits,
+    peer_hosts,
+    underlay,
+)
 from cnsmo.services.vpn.driver import VpnDriver
+from cnsmo.services.vpn.seen import VpnSeen
 from cnsmo.services.vpn.spec import VpnAnnouncement, VpnMember, VpnSpec
 
 FORBEARANCE = 2
@@ -42,7 +51,9 @@ class VpnService(NetworkService):
 
     name = "vpn"
     Spec = VpnSpec
+    Detail = VpnSeen
     Announcement = VpnAnnouncement
+    renews = True
 
     def check(self, view: View) -> list[Problem]:
         declared: dict[str, VpnSpec] = specs(self, view)
@@ -59,6 +70,17 @@ class VpnService(NetworkService):
 
     def concerns(self, instance: str, spec: BaseModel, host: Host) -> bool:
         return isinstance(spec, VpnSpec) and belongs(spec, host)
+
+    def awaited(self, view: View, instance: str) -> str | None:
+        return _turn(view, instance)
+
+    def mentions(self, spec: BaseModel) -> Mentions:
+        if not isinstance(spec, VpnSpec):
+            return Mentions()
+        return Mentions(
+            hosts=frozenset(route.via for route in spec.routes),
+            groups=frozenset(filter(None, (*spec.members, spec.hub, spec.relay))),
+        )
 
     def units(self, view: View, host: str) -> list[Unit]:
         me = view.hosts.get(host)
@@ -80,6 +102,8 @@ class VpnService(NetworkService):
 
     def admit(self, view: View, instance: str, host: str, announced: BaseModel) -> dict[str, Any]:
         spec = specs(self, view)[instance]
+        if isinstance(announced, VpnAnnouncement) and announced.driver == spec.driver:
+            _refuse_lacking(instance, announced, _driver(spec).announces)
         _refuse_anothers_key(view, instance, host, announced)
         addresses = allocate(view, instance, host, spec)
         member = VpnMember(addresses=addresses, **announced.model_dump())
@@ -133,6 +157,16 @@ class VpnService(NetworkService):
         return {name: desired for name, desired in made.items() if desired is not None}
 
 
+def _refuse_lacking(instance: str, announced: VpnAnnouncement, keys: Iterable[str]) -> None:
+    """Who announces nothing to be known by could only be in others' way.
+
+    :raises Refused: naming what is missing.
+    """
+    for key in keys:
+        if not getattr(announced, key):
+            raise Refused(f"VPN {instance}: the driver {announced.driver} announces its {key}")
+
+
 def _refuse_anothers_key(view: View, instance: str, host: str, announced: BaseModel) -> None:
     """Two members with one key (a copied disk, or a thief) would cut everybody off.
 
@@ -156,21 +190,34 @@ def _generation(view: View, name: str, host: str) -> int:
     """The generation of keys that a host shall have: the operator's, once it is its turn.
 
     One host after the other, by name: when both ends of a tunnel change their keys in the same
-    moment, what they hold back for each other is lost. Hosts whose agent does not work are skipped.
+    moment, what they hold back for each other is lost.
     """
     row = view.get(renewal_kind("vpn"), name)
     wanted = int(row.body["generation"]) if row else 0
     members = view.members("vpn", name)
-    if not wanted or host not in members:
+    turn = view.once(("vpn", "turn", name), lambda: _turn(view, name))
+    if turn is None or host not in members or host <= turn:
         return wanted
-    for other, member in members.items():
-        if other == host:
-            break
-        agent = view.get(AGENT, joined(other, "vpn"))
+    return int(members[host].body.get("generation") or 0)
+
+
+def _turn(view: View, name: str) -> str | None:
+    """The first by name that has not followed the operator's command.
+
+    Hosts whose agent does not work are passed over, and those of which the core says so: they had
+    their time.
+    """
+    row = view.get(renewal_kind("vpn"), name)
+    if row is None:
+        return None
+    wanted, skipped = int(row.body["generation"]), row.body.get("skipped", ())
+    for host, member in view.members("vpn", name).items():
+        agent = view.get(AGENT, joined(host, "vpn"))
         working = agent is not None and State(agent.body["state"]) in WORKING
-        if working and (member.body.get("generation") or 0) < wanted:
-            return int(members[host].body.get("generation") or 0)
-    return wanted
+        behind = (member.body.get("generation") or 0) < wanted
+        if working and behind and host not in skipped:
+            return host
+    return None
 
 
 def _key_life(view: View, name: str, spec: VpnSpec) -> int:
@@ -200,23 +247,19 @@ def _check_groups(view: View, name: str, spec: VpnSpec) -> list[Problem]:
 
 def _check_underlay(view: View, name: str, spec: VpnSpec) -> list[Problem]:
     """A VPN's network must not hide the network that its packets travel on."""
-    problems = []
-    for pool, host in itertools.product(spec.pools, view.hosts.values()):
-        if not belongs(spec, host):
-            continue
-        networks = [interface.network for interface in host.interfaces]
-        networks += [ipaddress.ip_network(address) for address in host.public_addresses]
-        for network in networks:
-            if network.version == pool.version and network.overlaps(pool):
-                problems.append(
-                    Problem(
-                        path=f"vpn.{name}.cidr",
-                        message=f"{pool} overlaps {network}, the underlay of host {host.name}",
-                        remedy="take a private network that no member's own network overlaps",
-                    )
-                )
-                return problems
-    return problems
+    owners: dict[IPNetwork, str] = {}
+    for host in view.hosts.values():
+        for network in underlay(host) if belongs(spec, host) else ():
+            owners.setdefault(network, host.name)
+    return [
+        Problem(
+            path=f"vpn.{name}.cidr",
+            message=f"{pool} overlaps {network}, the underlay of host {owner}",
+            remedy="take a private network that no member's own network overlaps",
+        )
+        for pool, (network, owner) in itertools.product(spec.pools, owners.items())
+        if network.version == pool.version and network.overlaps(pool)
+    ]
 
 
 def _check_pair(one: str, first: VpnSpec, other: str, second: VpnSpec) -> list[Problem]:

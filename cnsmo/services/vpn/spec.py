@@ -172,8 +172,8 @@ Fingerprint = Annotated[str, Field(pattern=r"^([0-9A-F]{2}:){31}[0-9A-F]{2}$")]
 """SHA-256 of a certificate as openssl x509 -fingerprint writes it."""
 
 
-class VpnAnnouncement(BaseModel):
-    """What a host says to the other members: public halves only.
+class VpnKeys(BaseModel):
+    """What members know of each other: public halves only.
 
     ``next_*`` is announced ahead of a replacement, so that nobody is surprised by it.
     ``generation``: the operator's command for new keys that the one in use answers.
@@ -189,7 +189,21 @@ class VpnAnnouncement(BaseModel):
     next_fingerprint: Fingerprint | None = None
 
 
-class VpnMember(VpnAnnouncement):
+class VpnAnnouncement(VpnKeys):
+    """What a host says to the other members."""
+
+    @model_validator(mode="after")
+    def _differ(self) -> VpnAnnouncement:
+        for one, other in (
+            (self.public_key, self.next_public_key),
+            (self.fingerprint, self.next_fingerprint),
+        ):
+            if one is not None and one == other:
+                raise ValueError("what replaces a key is another one")
+        return self
+
+
+class VpnMember(VpnKeys):
     """A host's row in a VPN: its announcement, and the addresses that the core gave it."""
 
     addresses: tuple[Address, ...]

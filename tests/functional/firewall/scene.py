@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cnsmo.agent.system import LocalSystem
 from cnsmo.model.errors import DriverError
 from cnsmo.services.base import System
 from cnsmo.services.firewall.desired import (
@@ -17,6 +18,7 @@ from cnsmo.services.firewall.desired import (
     Line,
     Part,
 )
+from cnsmo.services.firewall.drivers import guard
 from cnsmo.services.firewall.drivers.nftables import NftablesDriver
 from tests.functional.firewall import listing, probe
 from tests.functional.vpn.vms import Net, Vm
@@ -60,6 +62,7 @@ class Scene:
 
     def __init__(self, net: Net, state: Path) -> None:
         self.one, self.two = net.add("one"), net.add("two")
+        self.one.system = LocalSystem(self.one.system.enter, stays=True)  # as an agent's
         self.state_dir = state / "units" / "firewall" / "host" / "nftables"
         subprocess.run(
             ["nsenter", "-t", str(self.one.pid), "-n", "--", "ip", "link", "add", "cn-x", "type",
@@ -124,8 +127,9 @@ class Scene:
         return told, _begin(self.one, "hear", TWO, str(port), first="ready")
 
     def guards(self) -> int:
-        """How many guards run."""
-        return sum("guard.py" in line for line in self.one.processes())
+        """How many guards watch over a trial."""
+        idents = [path.name.removeprefix("guard-") for path in self.state_dir.glob("guard-*")]
+        return sum(guard.guard_pid(self.state_dir, ident) is not None for ident in idents)
 
     def hits(self, wanted: FirewallDesired) -> dict[tuple[str, str, str], int]:
         """Packets by realm, part and rule, where there were any."""

@@ -162,6 +162,57 @@ def test_the_guard_goes_back_when_the_agent_is_killed(scene: Scene, tmp_path: Pa
     assert scene.ruleset() == before
 
 
+def test_the_guard_ends_with_an_agent_that_has_nothing_on_trial(
+    scene: Scene, tmp_path: Path
+) -> None:
+    scene.settle(GOOD)
+    assert processes(scene) == 1, "it stands by"
+    scene.fresh()
+    eventually(lambda: processes(scene) == 0)
+
+
+def test_a_guard_that_died_while_it_stood_by_is_replaced(scene: Scene) -> None:
+    scene.settle(GOOD)
+    before = scene.ruleset()
+    scene.one.run("pkill -KILL -f guard.py")
+    eventually(lambda: processes(scene) == 0)
+    scene.driver.apply(changed())
+    assert scene.guards() == processes(scene) == 1
+    back(scene)
+    assert scene.ruleset() == before
+
+
+def test_one_guard_watches_over_one_trial_after_the_other(scene: Scene) -> None:
+    for port in (80, 443, 8080):
+        scene.driver.apply(desired(opened(port)))
+        assert scene.guards() == processes(scene) == 1
+        assert scene.driver.confirm()
+        assert (scene.guards(), processes(scene)) == (0, 1)
+
+
+def test_what_nobody_waits_for_may_come_later_and_after_other_changes(scene: Scene) -> None:
+    scene.settle(GOOD)
+    talk = scene.talk(80)
+    for port in (443, 8080, 5671):  # nothing of the one before is swept
+        scene.driver.enforce(desired(opened(port)))
+        assert scene.ask("tcp", ONE, port) == "open"
+    scene.fresh().follow_up(desired(opened(5671)))  # the agent was killed meanwhile
+    assert talk.stdin
+    assert talk.stdout
+    talk.stdin.write("x\n")
+    talk.stdin.flush()
+    assert talk.stdout.readline().strip() == "silent"
+    scene.driver.apply(desired(opened(5671)))
+    assert scene.driver.confirm()
+    assert scene.ruleset() == scene.in_force()
+    assert scene.ask("tcp", ONE, 5671) == "open"
+
+
+def processes(scene: Scene) -> int:
+    """How many guards run, whether they watch over a trial or stand by."""
+    return sum("guard.py" in line for line in scene.one.processes())
+
+
 AGENT = """
 import sys, time
 from pathlib import Path

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The nftables driver: servers come, are drained and leave, and no flow suffers."""
 
+import contextlib
 import dataclasses
 import time
 
@@ -61,6 +62,22 @@ def test_who_left_keeps_flows_until_the_drain_is_over(nft_scene: Scene, kind: st
     assert talk.say() == ("ECONNRESET" if kind == "tcp" else "b")
     eventually(lambda: "to-10.9.0.3" not in nft_scene.table(), 5)
     assert nft_scene.driver.apply(sooner) == []
+
+
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+@pytest.mark.parametrize("deaf", [False, True], ids=["others are well", "nobody else is well"])
+def test_who_is_distrusted_keeps_nothing(nft_scene: Scene, kind: str, deaf: bool) -> None:
+    mode = Mode(kind)
+    nft_scene.settle(balancer("a", mode=mode))
+    talk = nft_scene.talk(kind)
+    assert talk.say() == "a"
+    out = balancer("b", mode=mode, drain=600.0, distrusted=("a",))
+    with nft_scene.bed.deaf("b") if deaf else contextlib.nullcontext():
+        nft_scene.driver.apply(out)
+        assert nft_scene.used() in ((), ("10.9.0.4 8080",))
+        eventually(lambda: "10.9.0.3" not in nft_scene.lb.run("conntrack -L --dst-nat"), 5)
+        assert talk.say() != "a"
+    eventually(lambda: nft_scene.driver.apply(out) == [] and "a" not in nft_scene.states(out), 5)
 
 
 def test_a_pool_that_is_replaced_as_a_whole_is_served_by_those_who_leave(

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """cnsmo-manage ca: made once, shown, replaced with an overlap; the key is never shown."""
 
+import ssl
+from pathlib import Path
+
 import pytest
 from cryptography import x509
 
@@ -62,3 +65,43 @@ def test_a_damaged_authority_is_named(person: Person, tmp_path) -> None:
     person.does("ca init")
     (tmp_path / "ca" / authority.FILE).write_text("{")
     assert "restore it from a backup" in person.fails(2, "ca show")
+
+
+def test_a_broker_gets_a_certificate_that_hosts_believe(person: Person, tmp_path) -> None:
+    person.does("ca init")
+    there = tmp_path / "tls"
+    assert "broker.key" in person.does(f"ca broker broker.example.net {there} --dry-run").out
+    assert not there.exists()
+    person.does(f"ca broker broker.example.net {there}")
+    assert {it.name: it.stat().st_mode & 0o777 for it in there.iterdir()} == dict.fromkeys(
+        ("authorities.pem", "broker.key", "broker.pem"), 0o600
+    )
+    assert (there / "authorities.pem").read_text() == str(shown(person, "ca show")["certificates"])
+    assert connects(there, "broker.example.net")
+    assert not connects(there, "other.example.net")
+    person.does(f"ca broker 10.1.0.5 {there}")
+    assert connects(there, "10.1.0.5")
+
+
+def connects(there: Path, name: str) -> bool:
+    """Whether who believes the authorities believes who has the other two files, by that name."""
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(there / "broker.pem", there / "broker.key")
+    calling = ssl.create_default_context(cafile=there / "authorities.pem")
+    sent, heard = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = calling.wrap_bio(heard, sent, server_hostname=name)
+    server = serving.wrap_bio(sent, heard, server_side=True)
+    for side in (client, server, client):
+        try:
+            side.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        except ssl.SSLCertVerificationError:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("address", ["", "a_b", "a b", "10.1.0.5/24", "x.", "cnsmo-core"])
+def test_a_broker_has_an_address_or_a_name_of_its_own(person: Person, tmp_path, address) -> None:
+    person.does("ca init")
+    assert "neither an address nor a name" in person.fails(2, "ca broker", address, str(tmp_path))

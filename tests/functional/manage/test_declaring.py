@@ -257,7 +257,7 @@ def test_apply_does_not_wait_for_hosts_that_are_down(person, puppet, core, conf)
     health = Health(core.core)
 
     def is_down() -> bool:
-        health.look()
+        health.look("lab", listening=60)
         return "down" in person.does("host list").out
 
     eventually(is_down)

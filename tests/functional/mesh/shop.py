@@ -17,7 +17,7 @@ EXAMPLE = (pathlib.Path(__file__).parents[3] / "examples" / "two_tier.yaml").rea
 EDGE = VmSpec("edge1", "east", ("edge",))
 WEB1 = VmSpec("web1", "east", ("web",))
 WEB2 = VmSpec("web2", "west", ("web",))
-CLIENT = VmSpec("client", "west", ("client",))
+CLIENT = VmSpec("client", "west", ("clients",))
 SERVER = """\
 import http.server, sys
 class Answer(http.server.BaseHTTPRequestHandler):

@@ -15,7 +15,7 @@ from tests.functional.mesh.world import DEPLOYMENT, World
 EDGE = VmSpec("edge1", "east", ("edge",))
 WEB1 = VmSpec("web1", "east", ("web",))
 WEB2 = VmSpec("web2", "west", ("web",))
-CLIENT = VmSpec("client", "west", ("client",))
+CLIENT = VmSpec("client", "west", ("clients",))
 MESH = "vpn:\n  backbone: {cidr: 10.66.0.0/24}\n"
 POLICY = """\
 firewall:

@@ -16,7 +16,8 @@ from oslo_concurrency import lockutils
 from oslo_config import cfg
 from oslo_messaging import TransportURL
 
-from cnsmo.agent.identity import EVERY_SERVICE, HostIdentity, StateDir
+from cnsmo.agent.identity import HostIdentity, StateDir
+from cnsmo.agent.notice import EVERY_SERVICE
 from cnsmo.agent.process import AgentProcess
 from cnsmo.agent.settings import Settings
 from cnsmo.agent.system import LocalSystem
@@ -25,12 +26,12 @@ from cnsmo.bus.brokers.rabbitmq_api import ManagementApi
 from cnsmo.bus.clients import CoreClient, OperatorClient
 from cnsmo.core.membership import Membership
 from cnsmo.core.server import CoreServer
-from cnsmo.model.host import HostFacts
+from cnsmo.files import write_file
 from cnsmo.model.messages import JoinAnswer, TokenRequest
 from tests.beds import TlsRabbitmqBed
 from tests.beds.rabbitmq_tls import MANAGER
 from tests.eventually import eventually
-from tests.joining import join_request
+from tests.joining import join_request, own_facts
 
 RABBIT = "oslo_messaging_rabbit"
 MIB = 1024 * 1024
@@ -64,7 +65,7 @@ class Site:
     def _configure(self) -> None:
         bed, place = self.bed, f"127.0.0.1:{self.bed.tls_port}"
         key = self.path / "broker.key"
-        key.write_text(secrets.token_hex(32))
+        write_file(key, secrets.token_hex(32))
         account = f"{self.operators.user}:{self.operators.password}"
         options = BOUNDS | {
             "url": f"rabbit://{account}@{place}/{self.operators.name}?ssl=true",
@@ -112,8 +113,8 @@ class Site:
         """Take a host in, as the join over HTTPS does."""
         token = self.operator.token_create("shop", TokenRequest()).token
         assert token
-        nonce, facts = secrets.token_urlsafe(32), HostFacts(private=("192.168.7.1/24",))
-        request = join_request(token, host, nonce=nonce, facts=facts)
+        nonce = secrets.token_urlsafe(32)
+        request = join_request(token, host, nonce=nonce, facts=own_facts(host))
         answer = Membership(self.core.core).join(request)
         self.joined[host] = answer
         return answer
@@ -139,7 +140,7 @@ class Site:
                 host=answer.host,
                 services=("vpn",),
                 system=LocalSystem(),
-                facts=lambda: HostFacts(private=("192.168.7.1/24",)),
+                facts=lambda: own_facts(answer.host),
                 token=lambda: "",
                 heartbeat=60,
                 resync=60,
@@ -249,9 +250,9 @@ def refusal(attempt: Callable[[amqp.Channel], object], channel: amqp.Channel) ->
     return 0
 
 
-def call_message(method: str, reply_q: object, context: dict[str, Any]) -> amqp.Message:
-    """What oslo.messaging sends for a call, with a queue for the answer that one may choose."""
-    inner = {
+def call_of(method: str, reply_q: object, context: dict[str, Any]) -> dict[str, Any]:
+    """What oslo.messaging puts into an envelope for a call."""
+    return {
         "method": method,
         "args": {"beat": {"applied": {}}},
         "version": "1.0",
@@ -261,7 +262,16 @@ def call_message(method: str, reply_q: object, context: dict[str, Any]) -> amqp.
         "_timeout": 60,
         **{f"_context_{key}": value for key, value in context.items()},
     }
+
+
+def in_envelope(inner: dict[str, Any]) -> amqp.Message:
+    """A message as oslo.messaging's are."""
     envelope = {"oslo.version": "2.0", "oslo.message": json.dumps(inner)}
     return amqp.Message(
         json.dumps(envelope), content_type="application/json", content_encoding="utf-8"
     )
+
+
+def call_message(method: str, reply_q: object, context: dict[str, Any]) -> amqp.Message:
+    """What oslo.messaging sends for a call, with a queue for the answer that one may choose."""
+    return in_envelope(call_of(method, reply_q, context))

@@ -12,7 +12,6 @@ from oslo_messaging import TransportURL
 from cnsmo.agent.process import AgentProcess
 from cnsmo.bus import transport
 from cnsmo.bus.broker import load
-from cnsmo.core.health import Health
 from cnsmo.core.membership import Membership
 from cnsmo.model.audit import Act
 from cnsmo.model.errors import CnsmoError, Removed, Unavailable
@@ -106,7 +105,7 @@ def test_a_removal_while_the_broker_is_away_is_made_good(site: Site, thief: Join
 def mended(site: Site) -> bool:
     """Whether one look of the periodic work came through."""
     try:
-        Health(site.core.core).look()
+        site.core.core.bouncer.audit(fix=True)
     except Unavailable:
         return False
     return True
@@ -171,3 +170,18 @@ def test_no_log_line_and_no_message_has_a_secret(
     assert "web1" in said
     for secret in (place.password, theirs.password, "wrong-and-secret", site.bed.password):
         assert secret not in said
+
+
+def test_who_was_replaced_is_thrown_out_and_hears_nothing_of_who_came(site: Site) -> None:
+    old = site.join("web1")
+    connection = site.connect(old)
+    site.operator.host_readmit("shop", "web1", 60)
+    new = site.join("web1")
+    eventually(lambda: site.users() & {f"agent-{old.id}"} == set(), TIMEOUT, "the account is gone")
+    assert site.client(new).heartbeat(BEAT).head > 0
+    with pytest.raises((amqp.AMQPError, OSError)):
+        connection.channel().queue_declare(f"cnsmo-agent.{old.id}.spy")
+    with pytest.raises((amqp.AMQPError, OSError)):
+        site.connect(old)
+    assert not {name for name in site.names("exchanges") if old.id in name}
+    assert site.core.core.bouncer.audit(fix=False) == []

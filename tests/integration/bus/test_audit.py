@@ -114,5 +114,6 @@ def test_without_accounts_there_is_nothing_to_find(site: Site) -> None:
     site.core.stop()
     transport.close()
     site.conf.set_override("broker", "none", "bus")
+    site.conf.set_override("shared_account", True, "bus")
     site.core.start(health=False)
     assert audit(site) == []

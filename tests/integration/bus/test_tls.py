@@ -66,6 +66,19 @@ def test_an_agent_does_not_talk_to_a_broker_of_another_name(site: Site, victim: 
         site.client(elsewhere).heartbeat(BEAT)
 
 
+def test_each_of_several_brokers_proves_its_own_name(site: Site, victim: JoinAnswer) -> None:
+    """With the right authority, but a name of that address that its certificate has not."""
+    account, _at, place = victim.bus_url.partition("://")[2].partition("@")
+    address, _slash, rest = place.partition("/")
+    wrong = address.replace("127.0.0.1", "127.1")
+    several = f"rabbit://{account}@{wrong},{account}@{wrong}/{rest}"
+    with pytest.raises(Unavailable):
+        site.client(victim.model_copy(update={"bus_url": several})).heartbeat(BEAT)
+    right = f"rabbit://{account}@{address},{account}@{address}/{rest}"
+    again = victim.model_copy(update={"bus_url": right})
+    assert site.client(again, role="other").heartbeat(BEAT).head > 0
+
+
 def test_the_core_does_not_talk_to_a_management_api_of_another_authority(
     site: Site, other: Authority
 ) -> None:

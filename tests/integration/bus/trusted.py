@@ -16,6 +16,7 @@ from oslo_config import cfg
 from cnsmo.agent import identity
 from cnsmo.bus.brokers.rabbitmq_api import ManagementApi
 from cnsmo.bus.clients import OperatorClient
+from cnsmo.files import write_file
 from cnsmo.trust import authority, certificates, keys
 from tests.beds import TlsRabbitmqBed
 from tests.beds.rabbitmq_tls import MANAGER
@@ -59,7 +60,7 @@ class TrustedFleet(Fleet):
 
     def _bus(self, url: str, bundle: str) -> dict[str, object]:
         key = self.directory / "broker.key"
-        key.write_text(secrets.token_hex(32))
+        write_file(key, secrets.token_hex(32))
         return {
             "url": url,
             "broker": "rabbitmq",

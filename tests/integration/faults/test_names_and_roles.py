@@ -29,7 +29,7 @@ def test_the_second_of_two_agents_with_one_name_is_refused_clearly(fleet: Fleet)
 
 def test_a_second_process_with_the_same_work_is_refused(fleet: Fleet) -> None:
     fleet.apply()
-    roles = {"own": ("vpn", "vpn"), "part": ("vpn", ""), "whole": ("", "vpn"), "all": ("", "")}
+    roles = {"own": ("vpn", "vpn"), "part": ("vpn", ""), "whole": ("", "vpn"), "every": ("", "")}
     running = {host: fleet.agent(host, *alone(first)) for host, (first, _) in roles.items()}
     fleet.until_ready(*running)
     late = {host: fleet.agent(host, *alone(second)) for host, (_, second) in roles.items()}

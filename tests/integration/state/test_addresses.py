@@ -80,7 +80,7 @@ def test_a_host_that_comes_back_gets_its_address_back_and_nobody_else_does(
 ) -> None:
     declare(core, "10.66.0.0/24")
     first = announce(core, join(core, token, "web1"))
-    Membership(core).remove("shop", "web1", ANNA)
+    Membership(core).remove("shop", "web1", ANNA, keep_tokens=True)
     other = announce(core, join(core, token, "web2"))
     again = announce(core, join(core, token, "web1", chance="again"))
     assert (first, other, again) == (["10.66.0.1"], ["10.66.0.2"], ["10.66.0.1"])
@@ -89,7 +89,7 @@ def test_a_host_that_comes_back_gets_its_address_back_and_nobody_else_does(
 def test_without_quarantine_an_address_is_free_at_once(core: Core, token: str) -> None:
     declare(core, "10.66.0.0/24", quarantine=0)
     announce(core, join(core, token, "web1"))
-    Membership(core).remove("shop", "web1", ANNA)
+    Membership(core).remove("shop", "web1", ANNA, keep_tokens=True)
     assert announce(core, join(core, token, "web2")) == ["10.66.0.1"]
 
 
@@ -102,7 +102,7 @@ def test_a_full_pool_is_an_error_of_the_host_that_got_none(core: Core, token: st
         with pytest.raises(NotAdmitted, match=r"backbone: no address is left in 10\.66\.0\.0/30"):
             announce(core, answers[2])
     assert announce(core, answers[0]) == ["10.66.0.1"]
-    Membership(core).remove("shop", "web0", ANNA)
+    Membership(core).remove("shop", "web0", ANNA, keep_tokens=True)
     with pytest.raises(NotAdmitted, match="at most 1 rest after a removal"):
         announce(core, answers[2])
 

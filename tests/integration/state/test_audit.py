@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from cnsmo.model.audit import GENESIS, Act, AuditLine, AuditQuery, Change, Role
 from cnsmo.model.errors import NotFound
 from cnsmo.model.resource import AGENT, OPERATOR
+from cnsmo.state import audit
 from cnsmo.state.audit_trail import AuditTrail
-from cnsmo.state.engine import transaction
+from cnsmo.state.engine import transaction, utc_now
 from cnsmo.state.store import Store
 from cnsmo.state.tables import AUDIT, AUDIT_CHAINS, DEPLOYMENTS
 from cnsmo.state.writer import Writer
@@ -249,11 +250,36 @@ TAMPERED: dict[str, tuple[Callable[[Store], object], str]] = {
         lambda store: tamper(store, sa.update(DEPLOYMENTS).values(chain="a-other")),
         "it has no audit any more",
     ),
+    "another deployment's": (
+        lambda store: point_elsewhere(store),
+        "it has no audit any more",
+    ),
+    "another deployment's, renamed": (
+        lambda store: point_elsewhere(store, deployment="shop", ended_at=None),
+        "that it ends with line 3 is not what a core sealed",
+    ),
+    "emptied": (
+        lambda store: tamper(
+            store, sa.delete(AUDIT), sa.update(AUDIT_CHAINS).values(lines=0, head=GENESIS, seal="")
+        ),
+        "that it ends with line 0 is not what a core sealed",
+    ),
 }
 
 
 def all_lines(store: Store) -> list[AuditLine]:
     return lines(AuditTrail(store.engine, store.vault))
+
+
+def point_elsewhere(store: Store, **values: object) -> None:
+    """The chain of a deployment that was deleted, in the place of its own."""
+    store.create("lab")
+    store.delete("lab")
+    (chain,) = AuditTrail(store.engine, store.vault).verify("lab")
+    of_lab = sa.update(AUDIT_CHAINS).where(AUDIT_CHAINS.c.id == chain.chain)
+    tamper(store, sa.update(DEPLOYMENTS).values(chain=chain.chain))
+    if values:
+        tamper(store, of_lab.values(**values))
 
 
 def forge(store: Store, number: int) -> None:
@@ -293,6 +319,60 @@ def test_verify_finds_a_line_that_was(store: Store, trail: AuditTrail, how: str)
     assert problem in problems(trail)
 
 
+@pytest.mark.parametrize("how", TAMPERED)
+def test_no_core_heals_it_by_going_on(store: Store, trail: AuditTrail, how: str) -> None:
+    for number in range(4):
+        put(store, "backbone", number)
+    TAMPERED[how][0](store)
+    for number in range(2):
+        put(store, "backbone", f"on {number}")
+        assert problems(trail)
+    assert store.purge_audit("shop", -DAY).value == 0
+    assert problems(trail)
+    assert [json.loads(line.after) for line in lines(trail, kind="vpn")[-2:]] == [
+        {"value": "on 0"},
+        {"value": "on 1"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("replaced from there on", "that it ends with line 6 is not what a core sealed"),
+        ("end cut off", "line 6 is not the last one, which a core had sealed"),
+        ("inserted", "line 6 is not the last one, which a core had sealed"),
+        ("emptied", "that it ends with line 0 is not what a core sealed"),
+        ("the chain taken away", "it had no audit any more"),
+        ("another deployment's", "it had no audit any more"),
+    ],
+)
+def test_a_core_that_finds_it_says_so_once_and_follows_nothing_of_it(
+    store: Store, trail: AuditTrail, how: str, why: str
+) -> None:
+    for number in range(4):
+        put(store, "backbone", number)
+    TAMPERED[how][0](store)
+    store.write("shop", "anna", lambda _writer: None, ANNA)
+    put(store, "backbone", 5)
+    (broken,) = lines(trail, action="broken")
+    said = json.loads(broken.after)
+    assert (said["why"], said["revision"], said["rows"]) == (why, 4, 1)
+    assert broken.hash == broken.digest(GENESIS)
+    assert f"before line {broken.number} a core found that {why}" in problems(trail)
+
+
+def test_whatever_a_line_says_verify_tells_what_is_wrong(store: Store, trail: AuditTrail) -> None:
+    for number, after in enumerate(("", "[", "[]", '{"through":"x"}', '{"why":"\\u001b[2J"}')):
+        last = all_lines(store)[-1]
+        action = "broken" if number % 2 else "checkpoint"
+        said = {"number": last.number + 1, "action": action, "after": after}
+        line = last.model_copy(update=said).chained(last.hash)
+        values = {**line.model_dump(), "at": last.at.replace(tzinfo=None)}
+        tamper(store, sa.insert(AUDIT).values(**values))
+    assert "behind its end" in problems(trail)
+    assert problems(trail).isprintable()
+
+
 def test_an_older_state_with_its_seal_is_found_by_a_digest_that_was_kept(
     store: Store, trail: AuditTrail
 ) -> None:
@@ -307,18 +387,6 @@ def test_an_older_state_with_its_seal_is_found_by_a_digest_that_was_kept(
     assert problems(trail, found.head) == f"no line has the digest {found.head}"
 
 
-def test_a_chain_that_was_taken_away_begins_anew_with_the_next_write(
-    store: Store, trail: AuditTrail
-) -> None:
-    put(store, "backbone", 1)
-    tamper(store, sa.delete(AUDIT), sa.delete(AUDIT_CHAINS))
-    put(store, "backbone", 2)
-    begin, change = lines(trail)
-    assert (begin.action, json.loads(begin.after)["revision"]) == ("begin", 1)
-    assert json.loads(begin.after)["rows"] == 1
-    assert told(change)[4] == {"value": 2}
-
-
 # how long it is kept
 
 
@@ -330,13 +398,12 @@ def age(store: Store, days: int, *numbers: int) -> None:
         made = line.model_copy(update={"at": at}).chained(head)
         head = made.hash
         tamper(store, alter(line.number, at=at.replace(tzinfo=None), hash=head))
-    store.write("shop", "core", lambda writer: reseal(writer, head))
-
-
-def reseal(writer: Writer, head: str) -> None:
-    """Move the chain's end to where age() left it, and note something."""
-    writer._chain = type(writer.chain)(writer.chain.id, writer.chain.lines, head)
-    writer.note(Change("token", "t-1", None, {}))
+    with transaction(store.engine) as connection:
+        record = connection.execute(sa.select(AUDIT_CHAINS)).one()
+        end = audit.Chain(record.id, record.lines, head, record.deployment)
+        seal = audit.seal_of(store.vault, end)
+        connection.execute(sa.update(AUDIT_CHAINS).values(head=head, seal=seal))
+    put(store, "aged", days)
 
 
 def test_old_lines_are_forgotten_and_what_is_left_can_be_verified(
@@ -346,12 +413,12 @@ def test_old_lines_are_forgotten_and_what_is_left_can_be_verified(
         put(store, "backbone", number)
     age(store, 40, 1, 2, 3)
     (before,) = trail.verify("shop")
-    assert store.purge_audit("shop", 30 * DAY) == 3
+    assert store.purge_audit("shop", 30 * DAY).value == 3
     left = lines(trail)
     assert [line.number for line in left] == [4, 5, 6, 7, 8]
     assert (left[-1].action, json.loads(left[-1].after)["through"]) == ("checkpoint", 3)
     assert problems(trail, before.head) == ""
-    assert store.purge_audit("shop", 30 * DAY) == 0, "nothing is left that is old enough"
+    assert store.purge_audit("shop", 30 * DAY).value == 0, "nothing is left that is old enough"
     tamper(store, remove(4))
     assert problems(trail) == "line 4 is missing, of which no checkpoint tells"
 
@@ -368,7 +435,7 @@ def test_a_forged_checkpoint_is_found(store: Store, trail: AuditTrail) -> None:
 def test_all_may_be_old(store: Store, trail: AuditTrail) -> None:
     put(store, "backbone", 1)
     age(store, 40, 1, 2, 3)
-    assert store.purge_audit("shop", -DAY) == 4
+    assert store.purge_audit("shop", -DAY).value == 4
     (line,) = lines(trail)
     assert (line.number, line.action) == (5, "checkpoint")
     assert problems(trail) == ""
@@ -381,7 +448,70 @@ def test_the_audit_of_a_deleted_deployment_is_forgotten_with_its_time(
 ) -> None:
     store.create("lab")
     store.delete("shop")
-    assert store.purge_ended(DAY) == []
-    (told_of_it,) = store.purge_ended(-DAY)
-    assert told_of_it.startswith("deployment=shop chain=a-")
+    assert store.purge_ended(DAY) == ([], [])
+    (told_of_it,), problems_found = store.purge_ended(-DAY)
+    assert (told_of_it[:24], problems_found) == ("deployment=shop chain=a-", [])
     assert [it.deployment for it in trail.verify()] == ["lab"]
+
+
+LONG_AGO = datetime.datetime(2020, 1, 1)  # noqa: DTZ001  as the database keeps it
+
+
+@pytest.mark.parametrize("numbers", [(1, 2, 3), (1,)], ids=str)
+def test_lines_that_somebody_made_old_stay_and_it_is_said_once(
+    store: Store, trail: AuditTrail, numbers: tuple[int, ...]
+) -> None:
+    for number in range(4):
+        put(store, "backbone", number)
+    for number in numbers:
+        tamper(store, alter(number, at=LONG_AGO))
+    for _again in range(2):
+        assert store.purge_audit("shop", 30 * DAY).value == 0
+    assert [line.number for line in lines(trail)] == [1, 2, 3, 4, 5, 6, 7]
+    (broken,) = lines(trail, action="broken")
+    assert "was altered" in json.loads(broken.after)["why"]
+    assert f"line {numbers[0]} was altered" in problems(trail)
+
+
+def test_a_chain_whose_every_line_was_made_old_stays(store: Store, trail: AuditTrail) -> None:
+    put(store, "backbone", 1)
+    tamper(store, sa.update(AUDIT).values(at=LONG_AGO))
+    assert store.purge_audit("shop", 30 * DAY).value == 0
+    assert len(lines(trail)) == 3
+    assert "line 1 was altered" in problems(trail)
+
+
+def test_lines_that_somebody_wrote_anew_as_old_ones_stay(store: Store, trail: AuditTrail) -> None:
+    for number in range(4):
+        put(store, "backbone", number)
+    head = GENESIS
+    for line in all_lines(store)[:4]:
+        made = line.model_copy(update={"at": LONG_AGO.replace(tzinfo=datetime.UTC)}).chained(head)
+        head = made.hash
+        tamper(store, alter(line.number, at=LONG_AGO, hash=head))
+    assert store.purge_audit("shop", 30 * DAY).value == 0
+    assert "line 5 was altered, or follows one that was" in problems(trail)
+
+
+def test_a_clock_that_is_ahead_forgets_nothing(
+    store: Store, trail: AuditTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "backbone", 1)
+    monkeypatch.setattr("cnsmo.state.store.utc_now", lambda: utc_now() + 1000 * DAY)
+    assert store.purge_audit("shop", 30 * DAY).value == 0
+    assert len(lines(trail)) == 3
+
+
+@pytest.mark.parametrize("how", ["made old", "shortened", "not ended"])
+def test_the_audit_of_a_deployment_whose_end_was_changed_stays(
+    store: Store, trail: AuditTrail, how: str
+) -> None:
+    put(store, "backbone", 1)
+    if how != "not ended":
+        store.delete("shop")
+    tamper(store, sa.update(AUDIT_CHAINS).values(ended_at=LONG_AGO))
+    if how == "shortened":
+        tamper(store, remove(4))
+    forgotten, (problem,) = store.purge_ended(30 * DAY)
+    assert (forgotten, problem[:24]) == ([], "deployment=shop chain=a-")
+    assert lines(trail)

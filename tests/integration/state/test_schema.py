@@ -59,12 +59,25 @@ def test_constraints_bear_the_names_that_the_tables_give_them(bare: sa.Engine) -
             assert key["options"]["ondelete"] == "CASCADE"
 
 
-def test_a_database_of_a_later_release_is_refused(bare: sa.Engine) -> None:
-    schema.upgrade(bare)
-    with transaction(bare) as connection:
+def later(engine: sa.Engine, oldest: str) -> None:
+    """As a later release leaves it: with its own schema, that releases since oldest can use."""
+    schema.upgrade(engine)
+    with transaction(engine) as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '999'"))
+        connection.execute(sa.text("UPDATE schema_floor SET oldest = :it"), {"it": oldest})
+
+
+def test_a_database_that_a_later_release_only_added_to_is_used(bare: sa.Engine) -> None:
+    later(bare, oldest=schema.newest())
+    schema.check(bare)
+
+
+def test_a_database_from_which_a_later_release_took_something_is_refused(bare: sa.Engine) -> None:
+    later(bare, oldest="998")
     with pytest.raises(SchemaMismatch, match="the database has schema 999"):
         schema.check(bare)
+    with pytest.raises(SchemaMismatch, match="of a later release than this one"):
+        schema.upgrade(bare)
 
 
 def test_two_upgrades_at_once_both_succeed(

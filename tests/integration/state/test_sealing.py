@@ -9,19 +9,22 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric import ec
 from oslo_config import cfg
 
 from cnsmo.core.context import Core
 from cnsmo.core.membership import Membership
-from cnsmo.model.audit import Act
-from cnsmo.model.errors import Denied, InvalidRequest, NotFound
+from cnsmo.model.audit import GENESIS, Act, AuditQuery
+from cnsmo.model.errors import Conflict, Denied, InvalidRequest, NotFound
 from cnsmo.model.messages import JoinAnswer, TokenRequest
-from cnsmo.state import schema, sealing, tokens
+from cnsmo.state import reset, schema, sealing, tokens
 from cnsmo.state.audit_trail import AuditTrail
 from cnsmo.state.engine import transaction
 from cnsmo.state.secrets import digest
-from cnsmo.state.tables import IDENTITIES, JOIN_TOKENS, VAULT
+from cnsmo.state.store import Store
+from cnsmo.state.tables import AUDIT, AUDIT_CHAINS, IDENTITIES, JOIN_TOKENS, VAULT
 from cnsmo.state.vault import Vault
+from cnsmo.trust import keys
 from tests.integration.state import processes
 from tests.joining import join_request, make_authority
 
@@ -125,7 +128,8 @@ def test_a_database_from_before_is_sealed_as_a_whole(bare: sa.Engine, shop: Shop
         sa.delete(VAULT),
         sa.update(IDENTITIES).values(**name),
         sa.update(JOIN_TOKENS).values(secret_hash=secret),
-        sa.text("UPDATE audit_chains SET seal = ''"),
+        sa.delete(AUDIT),
+        sa.update(AUDIT_CHAINS).values(lines=0, head=GENESIS, seal=""),
     )
     unused = shop.vault.load().model_copy(update={"used": False})
     shop.vault.save(unused)
@@ -133,6 +137,7 @@ def test_a_database_from_before_is_sealed_as_a_whole(bare: sa.Engine, shop: Shop
     assert not [value for value in stored(shop) if len(value) == 64]
     assert shop.knows(answer)
     assert shop.knows(shop.join())
+    assert AuditTrail(shop.engine, shop.vault).verify("shop")[0].problems == ()
 
 
 def test_a_database_that_lost_its_seals_is_not_believed(shop: Shop) -> None:
@@ -251,3 +256,41 @@ def test_hosts_join_while_the_key_is_rotated(
     assert len(answers) == 30
     assert all(map(shop.knows, answers))
     assert AuditTrail(shop.engine, shop.vault).verify("shop")[0].problems == ()
+
+
+# when the key is lost
+
+
+def test_after_the_loss_of_the_key_all_goes_on_and_nobody_is_believed(shop: Shop) -> None:
+    key, nonce = keys.new_key(), "n" * 32
+    before = joins(shop, key, nonce)
+    revision = shop.core.store.deployment("shop").revision
+    shop.vault.path.unlink()
+    with pytest.raises(NotFound, match="secrets reset"):
+        sealing.check(shop.engine, Vault(shop.vault.path))
+    lost = reset.reset(Store(shop.engine, Vault(shop.vault.path)), ANNA)
+    assert (lost.hosts, lost.tokens, lost.deployments) == (1, 1, ("shop",))
+    sealing.check(shop.engine, Vault(shop.vault.path))
+    assert not shop.knows(before)
+    with pytest.raises(Denied):
+        shop.join()
+    assert sealing.count(shop.engine, shop.vault).foreign == 0
+    assert shop.core.store.deployment("shop").revision == revision
+    assert [it.kind for it in shop.core.trail.page("shop", AuditQuery()).lines].count(
+        "secrets"
+    ) == 1
+    request = TokenRequest(uses=1)
+    made = shop.core.write("shop", ANNA, lambda writer: tokens.create(writer, request)).value
+    shop.token = str(made.token)
+    again = joins(shop, key, "m" * 32)
+    assert (again.id, shop.knows(again)) == (before.id, True)
+
+
+def joins(shop: Shop, key: ec.EllipticCurvePrivateKey, nonce: str) -> JoinAnswer:
+    return Membership(shop.core).join(join_request(shop.token, "web", key=key, nonce=nonce))
+
+
+def test_a_key_that_is_there_is_not_reset(shop: Shop, tmp_path: Path) -> None:
+    with pytest.raises(Conflict, match="holds a key"):
+        reset.reset(shop.core.store, ANNA)
+    assert shop.knows(shop.join())

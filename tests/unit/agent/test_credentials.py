@@ -9,7 +9,8 @@ import pytest
 from oslo_config import cfg
 
 from cnsmo.agent.credentials import Credentials
-from cnsmo.agent.identity import CERTIFICATE, EVERY_SERVICE, KEY, StateDir
+from cnsmo.agent.identity import CERTIFICATE, KEY, StateDir
+from cnsmo.agent.notice import EVERY_SERVICE
 from cnsmo.agent.settings import Settings
 from cnsmo.agent.system import LocalSystem
 from cnsmo.bus.clients import CoreClient

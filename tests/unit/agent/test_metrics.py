@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """An agent's figures for Prometheus: served when asked for, at no cost to its work."""
 
+import dataclasses
 import itertools
 import socket
 import subprocess
 import sys
 import threading
-import urllib.request
+import time
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 from oslo_config import cfg
-from prometheus_client.parser import text_string_to_metric_families
 
 from cnsmo import conf as options
 from cnsmo.agent import exposition, metrics, standing
 from cnsmo.agent.heartbeat import Heart
 from cnsmo.agent.identity import HostIdentity
-from cnsmo.agent.metrics import Metrics
+from cnsmo.agent.metrics import Metrics, Pulse
 from cnsmo.agent.reconcile import Outcome
 from cnsmo.agent.standing import Stand, Standing
 from cnsmo.agent.wakeup import Reason, Wakeup
@@ -30,6 +31,7 @@ from cnsmo.services.loadbalancer.service import LoadBalancerService
 from cnsmo.services.vpn.service import VpnService
 from tests.beds.ports import PortLease, accepts
 from tests.eventually import eventually
+from tests.scrape import health, read, scrape
 from tests.unit.agent.test_process import Place, place, shop  # noqa: F401
 from tests.unit.agent.test_worker import Core, row
 from tests.unit.agent.test_worker import made as made_worker
@@ -42,21 +44,6 @@ DOCUMENT = (
 )
 BOTH = ("loadbalancer", "vpn")
 IDENTITY = HostIdentity(id="h-1", secret="s", deployment="shop", host="web1")
-Series = dict[tuple[str, ...], float]
-
-
-def read(text: str) -> Series:
-    """Values by name and values of labels, in the order of the labels' names."""
-    return {
-        (sample.name, *(sample.labels[key] for key in sorted(sample.labels))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def scrape(port: int) -> Series:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        return read(answer.read().decode())
 
 
 @pytest.fixture
@@ -98,6 +85,68 @@ def test_an_agent_says_how_its_services_and_units_stand(
     assert ("cnsmo_agent_info", "shop", "web1", exposition.__version__) in found
     assert found[("process_resident_memory_bytes",)] > 0
     assert scrape(port)[REQUESTS] > found[REQUESTS], "it looks at each scrape"
+
+
+def test_an_agent_is_well_while_all_that_is_declared_is_in_force(
+    shop: Place,  # noqa: F811
+    port: int,
+) -> None:
+    shop.agent("web1", services=BOTH, metrics=("127.0.0.1", port))
+    shop.ready("web1")
+    assert health(port)[:2] == (200, "ok")
+    assert set(health(port)[2]) == {*BOTH, "core"}
+
+
+def test_an_agent_in_error_is_failing_and_says_why(
+    shop: Place,  # noqa: F811
+    port: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("no way")
+
+    shop.agent("web1", services=BOTH, metrics=("127.0.0.1", port))
+    shop.ready("web1")
+    monkeypatch.setattr(NoopDriver, "apply", fail)
+    shop.operator.apply(DOCUMENT)
+    eventually(lambda: health(port)[0] == 503)
+    _status, level, checks = health(port)
+    assert (level, checks["vpn"]["status"]) == ("failing", "ok")
+    assert "no way" in checks["loadbalancer"]["reason"]
+
+
+def test_an_agent_without_its_core_does_its_work_and_says_that_it_is_away(
+    shop: Place,  # noqa: F811
+    port: int,
+) -> None:
+    shop.agent("web1", services=BOTH, metrics=("127.0.0.1", port), heartbeat=0.2)
+    shop.ready("web1")
+    shop.stop_core()
+    _status, _level, checks = eventually(lambda: degraded(port), what="it misses the core")
+    assert "has not answered for" in checks["core"]["reason"]
+    shop.start_core()
+    eventually(lambda: health(port)[1] == "ok", what="it hears the core again")
+
+
+def degraded(port: int) -> tuple[int, str, dict[str, Any]] | None:
+    found = health(port)
+    assert found[0] == 200, found
+    return found if found[1] == "degraded" else None
+
+
+def test_an_agent_that_does_not_look_any_more_is_failing() -> None:
+    settings: Any = types.SimpleNamespace(
+        services=("vpn",), resync=60.0, heartbeat=10.0, rpc_timeout=15.0
+    )
+    heart: Any = types.SimpleNamespace(heard_at=time.monotonic())
+    fresh = Outcome(State.READY, "", {}, applied=True)
+    stale = dataclasses.replace(fresh, seen_at=time.time() - 200)
+    told = [
+        Pulse(settings, heart, lambda it=it: [Stand(VpnService(), it, 3)]).health().level
+        for it in (fresh, stale)
+    ]
+    assert told == ["ok", "failing"]
+    assert Pulse(settings, heart, list).health().level == "failing", "nothing is known yet"
 
 
 def configured(*lines: str) -> tuple[str, int] | None:

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,17 @@ from cnsmo.agent.identity import StateDir
 from cnsmo.agent.process import AgentProcess
 from cnsmo.agent.settings import Settings
 from cnsmo.agent.system import LocalSystem
+from cnsmo.agent.wakeup import Reason
 from cnsmo.bus.clients import OperatorClient
 from cnsmo.bus.events import Watch
 from cnsmo.core.server import CoreServer
-from cnsmo.model.errors import Conflict, Denied, DriverError, Removed
+from cnsmo.model.errors import Conflict, Denied, DriverError, Removed, Unavailable
 from cnsmo.model.host import HostFacts
 from cnsmo.model.messages import EventMessage, TokenRequest
 from cnsmo.services.vpn.drivers import noop
 from cnsmo.state import replica
 from tests.eventually import eventually
-from tests.joining import Door
+from tests.joining import Door, own_facts
 
 MESH = "deployment: shop\nvpn: {backbone: {cidr: 10.66.0.0/16, driver: noop}}"
 START = Callable[..., threading.Thread]
@@ -63,7 +65,7 @@ class Place:
                 host=name,
                 services=("vpn",),
                 system=LocalSystem(),
-                facts=lambda: HostFacts(private=("192.168.1.1/24",)),
+                facts=lambda: own_facts(name),
                 token=lambda: self.token,
                 heartbeat=0.5,
                 resync=60,
@@ -238,6 +240,33 @@ def test_what_fails_at_a_start_without_the_core_is_tried_again_soon(
     shop.agent("web1", resync=3600)
     eventually(lambda: shop.desired("web1") is not None)
     assert len(tries) == 3
+
+
+class AwayOnce:
+    """A worker whose first round fails while a hint comes; the second one is its last."""
+
+    look_at = inf
+
+    def __init__(self, agent: AgentProcess) -> None:
+        self.wakeup = agent._wakeup
+        self.rounds: list[set[Reason]] = []
+
+    def work(self, reasons: set[Reason]) -> None:
+        self.rounds.append(set(reasons))
+        self.wakeup.give(Reason.STOP if len(self.rounds) > 1 else Reason.SYNC)
+        if len(self.rounds) == 1:
+            raise Unavailable("no core answered sync in time")
+
+    def look_after(self, due: bool = False) -> None:
+        """What is in force stays so."""
+
+
+def test_what_a_failed_round_owed_is_done_in_the_next_whatever_wakes_it(place: Place) -> None:
+    agent = AgentProcess(place.conf, place.settings("web1"))
+    worker: Any = AwayOnce(agent)
+    place.settings("web1").state_dir.open()
+    agent._loop(worker)
+    assert worker.rounds == [{Reason.SYNC, Reason.REPORT}] * 2
 
 
 def test_an_agent_looks_after_its_host_while_the_core_is_away(shop: Place) -> None:

@@ -121,6 +121,24 @@ def test_what_the_core_did_not_hear_is_told_in_the_next_round_whatever_wakes_it(
     assert core.called == []
 
 
+def test_what_the_core_holds_against_what_it_was_told_is_told_again_at_the_next_beat(
+    worker: Worker, core: Core
+) -> None:
+    worker.work({Reason.SYNC})
+    worker.work({Reason.SYNC})
+    late = {"state": "error", "reason": "of a report that hung in a core"}
+    core.rows.append(row(len(core.rows) + 1, "agent", "web1/vpn", late))
+    core.called.clear()
+    worker.work({Reason.SYNC})
+    assert core.called == [], "not at once: another VM may claim to be this host"
+    worker._heart.beat()
+    reasons = worker._heart._wakeup.take(0)
+    assert Reason.REPORT in reasons
+    worker.work(reasons)
+    assert core.called == ["report", "ready"]
+    assert not worker._heart.misheard
+
+
 def test_what_is_known_is_in_force_though_the_core_takes_no_announcement(
     worker: Worker, core: Core, tmp_path: Path
 ) -> None:

@@ -5,6 +5,9 @@ import ast
 import hashlib
 import http.server
 import json
+import os
+import platform
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,8 +75,11 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     here = {"apt-get", "python3"}
     monkeypatch.setattr(first.subprocess, "run", run)
     monkeypatch.setattr(first.shutil, "which", lambda name: name if name in here else None)
+    exists, python = os.path.exists, f"/usr/bin/python3.{sys.version_info[1]}"
     monkeypatch.setattr(first.os.path, "isdir", lambda _path: False)
+    monkeypatch.setattr(first.os.path, "exists", lambda path: path == python or exists(path))
     monkeypatch.setattr(first, "VENV", str(tmp_path / "venv"))
+    monkeypatch.setattr(first, "POLICY", str(tmp_path / "policy-rc.d"))
     monkeypatch.setattr(first, "PAUSE", 0.01)
     (tmp_path / "venv").mkdir()
     return words
@@ -135,6 +141,20 @@ def test_daemons_of_packages_do_not_run_beside_cnsmo(ran: list[list[str]]) -> No
     assert shown(ran, "systemctl") == [["systemctl", "disable", "--now", "haproxy.service"]]
 
 
+def test_no_package_starts_its_daemon_while_it_is_installed(
+    ran: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy-rc.d"
+    seen = []
+    monkeypatch.setattr(first, "run", lambda *words: seen.append((words[1], policy.exists())))
+    first.install_packages(["rabbitmq-server"])
+    assert seen == [("apt-get", False), ("apt-get", True)]
+    assert not policy.exists()
+    policy.write_text("of somebody else")
+    first.install_packages(["rabbitmq-server"])
+    assert policy.read_text() == "of somebody else"
+
+
 def test_other_distributions_have_other_names(
     ran: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,14 +185,43 @@ def pinned(server: Server, **values: str) -> Given:
 def test_every_file_that_is_installed_is_pinned(ran: list[list[str]], server: Server) -> None:
     server.answers = [(503, b""), (200, REQUIREMENTS)]
     wanted = pinned(server, wheelhouse=f"{server.url}/")
-    first.install_cnsmo(wanted, "python3")
-    venv, pip = ran
+    first.install(wanted)
+    (venv,) = [line for line in ran if "venv" in line]
+    (pip,) = [line for line in ran if "--require-hashes" in line]
     assert venv == ["python3", "-m", "venv", "--without-pip", first.VENV]
-    assert {"--require-hashes", "--only-binary", "--no-index"} <= set(pip)
+    assert {"--only-binary", "--no-index"} <= set(pip)
     assert pip[pip.index("--trusted-host") + 1] in server.url
     ran.clear()
-    first.install_cnsmo(wanted, "python3")
-    assert ran == [], "a second boot installs nothing again"
+    first.install(wanted)
+    assert not [line for line in ran if line[0] == "python3" and "-m" in line], "not again"
+
+
+ARCHIVE = b"an archive"
+
+
+def with_archive(server: Server, archive: bytes = ARCHIVE) -> Given:
+    """A wheelhouse that has one for the Python that these tests pretend to have."""
+    tag = f"cp3{sys.version_info[1]}-{platform.machine()}"
+    text = REQUIREMENTS + f"# {tag} a.tar.gz {hashlib.sha256(ARCHIVE).hexdigest()}\n".encode()
+    server.answers = [(200, text), (200, archive)]
+    digest = hashlib.sha256(text).hexdigest()
+    house = f"{server.url}/wheels/"
+    return given(requirements=f"{house}r", requirements_sha256=digest, wheelhouse=house)
+
+
+def test_what_is_installed_already_is_unpacked_and_needs_no_pip(
+    ran: list[list[str]], server: Server
+) -> None:
+    first.install(with_archive(server))
+    assert shown(ran, "tar")[0][:3] == ["tar", "-C", first.VENV]
+    assert [path for _method, path, *_rest in server.asked] == ["/wheels/r", "/wheels/a.tar.gz"]
+    assert not [line for line in ran if "pip" in line or "python3-pip" in line]
+
+
+def test_an_archive_with_another_digest_is_refused(ran: list[list[str]], server: Server) -> None:
+    with pytest.raises(first.Failed, match="another SHA-256 than the requirements say"):
+        first.install(with_archive(server, b"evil"))
+    assert not shown(ran, "tar")
 
 
 def test_other_requirements_than_the_pinned_ones_are_refused(
@@ -180,8 +229,7 @@ def test_other_requirements_than_the_pinned_ones_are_refused(
 ) -> None:
     server.answers = [(200, b"evil\n")]
     with pytest.raises(first.Failed, match="has another SHA-256 than cnsmo_requirements_sha256"):
-        first.install_cnsmo(pinned(server), "python3")
-    assert ran == []
+        first.requirements(pinned(server))
 
 
 @pytest.mark.parametrize(
@@ -192,13 +240,13 @@ def test_other_requirements_than_the_pinned_ones_are_refused(
         ({"requirements": "/does/not/exist", "requirements_sha256": "0" * 64}, "No such file"),
     ],
 )
-def test_what_is_missing_is_said(ran: list[list[str]], values: Given, told: str) -> None:
+def test_what_is_missing_is_said(values: Given, told: str) -> None:
     with pytest.raises(first.Failed, match=told):
-        first.install_cnsmo(given(**values), "python3")
+        first.requirements(given(**values))
 
 
 def test_a_source_that_nobody_serves_is_named(
-    ran: list[list[str]], monkeypatch: pytest.MonkeyPatch, server: Server
+    monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:
     monkeypatch.setattr(first, "PATIENCE", 0.0)
     wanted = pinned(server)
@@ -206,7 +254,7 @@ def test_a_source_that_nobody_serves_is_named(
     with pytest.raises(
         first.Failed, match=r"/requirements.txt cannot be fetched: Connection refused"
     ):
-        first.install_cnsmo(wanted, "python3")
+        first.requirements(wanted)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +291,7 @@ def boots(
         path.write_text(json.dumps(given(**values)))
         outcome = {"data": ""} if told is None else told
         monkeypatch.setattr(first, "go_on", lambda: outcome)
-        return first.main()
+        return first.main([])
 
     return boot
 
@@ -261,7 +309,7 @@ def test_success_is_told_and_secrets_are_gone(
     assert (method, body["status"], body["data"]) == ("POST", "SUCCESS", "told")
     assert headers["X-Auth-Token"] == "abc"
     assert not (tmp_path / "boot.json").exists()
-    assert first.main() == 0, "the next boot has nothing to do"
+    assert first.main([]) == 0, "the next boot has nothing to do"
     assert len(server.asked) == 1
 
 
@@ -274,6 +322,24 @@ def test_failure_is_told_with_its_reason_and_is_tried_again_at_the_next_boot(
     assert (method, body["Status"]) == ("PUT", "FAILURE")
     assert body["Reason"].endswith(": the join token is not valid")
     assert (tmp_path / "boot.json").exists()
+
+
+def test_the_reason_is_left_for_cloud_init_to_show_once_its_last_stage_is_over(
+    boots: Callable[..., int],
+    ran: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    assert boots({"reason": "no core answers"}) == 1
+    (unit,) = shown(ran, "systemd-run")
+    assert "--property=After=cloud-final.service" in unit
+    status = tmp_path / "status.json"
+    failed = "('scripts-per-boot', RuntimeError('Runparts: 1 failures'))"
+    status.write_text(json.dumps({"v1": {"stage": None, "modules-final": {"errors": [failed]}}}))
+    monkeypatch.setattr(first, "STATUS", str(status))
+    assert first.main(unit[-2:]) == 0
+    errors = json.loads(status.read_text())["v1"]["modules-final"]["errors"]
+    assert errors == [failed, "cnsmo-boot: no core answers"]
 
 
 def test_a_wrong_parameter_is_told_to_who_waits(boots: Callable[..., int], server: Server) -> None:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What cnsmo-boot does to a machine: files, units, and waiting; on a machine that pretends."""
 
+import base64
 import configparser
+import hashlib
 import json
 import os
 import threading
@@ -18,6 +20,7 @@ from cnsmo.boot import agent, broker, core, farewell, volume
 from cnsmo.boot.machine import BOOT_CONF, Machine
 from cnsmo.boot.parameters import AgentParameters, CoreParameters
 from cnsmo.cmd.boot import parameters
+from cnsmo.files import KEEP
 from cnsmo.model.errors import CnsmoError, Denied, InvalidRequest, ProgramError, Unavailable
 from cnsmo.model.lifecycle import State
 from cnsmo.services.base import Completed
@@ -58,7 +61,7 @@ def system() -> PretendSystem:
 
 @pytest.fixture
 def machine(system: PretendSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    monkeypatch.setattr("cnsmo.boot.machine.shutil.chown", lambda *_who: None)
+    monkeypatch.setattr("cnsmo.boot.machine.ids", lambda _who: KEEP)
     monkeypatch.setattr(agent, "LOOK", 0.01)
     monkeypatch.setattr(core, "LOOK", 0.01)
     pretend: Any = system
@@ -100,7 +103,7 @@ def test_a_vm_becomes_a_host(machine: Machine, system: PretendSystem) -> None:
             "ca_fingerprint": JOIN["ca"],
             "services": "vpn,firewall",
         },
-        "host": {"site": "east", "public_addresses": "203.0.113.5"},
+        "host": {"site": "east", "public_addresses": "203.0.113.5", "ephemeral": "true"},
     }
     units = "cnsmo-agent.service cnsmo-firewall.service cnsmo-leave.service"
     assert f"systemctl enable --now {units}" in system.ran
@@ -165,7 +168,7 @@ def test_no_value_says_more_in_the_configuration_than_itself(
     tmp_path_factory: pytest.TempPathFactory, value: str
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cnsmo.boot.machine.shutil.chown", lambda *_who: None)
+        patch.setattr("cnsmo.boot.machine.ids", lambda _who: KEEP)
         pretend: Any = PretendSystem()
         machine = Machine(pretend, Path("/opt/cnsmo"), tmp_path_factory.mktemp("root"))
         try:
@@ -231,11 +234,23 @@ def test_a_vm_becomes_a_core(
     bus = config_of(machine)["bus"]
     assert bus["agents_url"] == "rabbit://10.1.0.4:5671/cnsmo-agents?ssl=true"
     secret = machine.path(broker.CORE_DIR / "broker.password").read_text()
-    assert system.stdin == {"rabbitmqctl add_user cnsmo": f"{secret}\n"}
     assert not [line for line in system.ran if secret in line], "arguments can be read by everybody"
-    assert "rabbitmqctl delete_user guest" in system.ran
-    key = machine.path(broker.TLS / "broker.key")
-    assert key.stat().st_mode & 0o777 == 0o600
+    for path in (broker.TLS / "broker.key", broker.DEFINITIONS):
+        assert machine.path(path).stat().st_mode & 0o777 == 0o600
+
+
+def test_the_brokers_account_is_the_cores_alone(
+    machine: Machine, system: PretendSystem, listed: Mapping[str, Answer]
+) -> None:
+    core.boot(CoreParameters(), machine)
+    secret = machine.path(broker.CORE_DIR / "broker.password").read_text()
+    (account,) = json.loads(machine.path(broker.DEFINITIONS).read_text())["users"]
+    stored = base64.b64decode(account["password_hash"])
+    assert stored[4:] == hashlib.sha256(stored[:4] + secret.encode()).digest()
+    assert not [line for line in system.ran if line.startswith("rabbitmqctl")]
+    (machine.path(broker.DATA) / "rabbit@core").mkdir(parents=True)
+    core.boot(CoreParameters(), machine)
+    assert "rabbitmqctl delete_user guest" in system.ran, "it ran before it was configured"
 
 
 def test_a_core_that_boots_again_keeps_what_it_is(
@@ -247,8 +262,6 @@ def test_a_core_that_boots_again_keeps_what_it_is(
     system.answers["runuser -u cnsmo -- /opt/cnsmo/bin/cnsmo-manage deployment list"] = (
         '[{"name": "shop"}]'
     )
-    system.answers["rabbitmqctl -q list_users"] = "cnsmo\t[administrator]\n"
-    system.answers["rabbitmqctl -q list_vhosts"] = "/\ncnsmo\n"
     system.ran.clear()
     assert core.boot(given_, machine) == first
     assert not [line for line in system.ran if "create" in line or " add_" in line]

@@ -2,6 +2,7 @@
 """No name of one agent matches the permissions of another, nor the core's."""
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from oslo_config import cfg
 from cnsmo.bus import broker
 from cnsmo.bus.brokers import rabbitmq_layout as layout
 from cnsmo.bus.brokers.none import NoBroker
+from cnsmo.files import write_file
 from cnsmo.model.errors import DriverUnavailable, InvalidRequest
 
 IDS = st.from_regex(r"h-[0-9a-f]{1,12}", fullmatch=True)
@@ -87,9 +89,35 @@ def test_without_accounts_everybody_has_the_url_of_the_configuration(conf: cfg.C
     assert none.audit(lambda: broker.Roster(["h-1"])) == []
 
 
+def test_agents_do_not_share_an_account_that_nobody_meant_them_to(conf: cfg.ConfigOpts) -> None:
+    conf.set_override("url", "rabbit://me:secret@broker/cnsmo", "bus")
+    none = broker.load(conf)
+    with pytest.raises(InvalidRequest, match="shared_account = true") as refused:
+        none.check()
+    assert "secret" not in str(refused.value)
+    conf.set_override("shared_account", True, "bus")
+    none.check()
+
+
 def test_an_unknown_driver_is_named(conf: cfg.ConfigOpts) -> None:
     conf.set_override("broker", "qpid", "bus")
     with pytest.raises(DriverUnavailable, match="'qpid'"):
+        broker.load(conf)
+
+
+@pytest.mark.parametrize("option", ["key_file", "management_password_file"])
+def test_a_secret_that_others_can_read_is_not_used(
+    conf: cfg.ConfigOpts, tmp_path: Path, option: str
+) -> None:
+    for name in ("key_file", "management_password_file"):
+        write_file(tmp_path / name, "k" * 32)
+        conf.set_override(name, str(tmp_path / name), "bus")
+    conf.set_override("broker", "rabbitmq", "bus")
+    conf.set_override("management_url", "https://broker:15671", "bus")
+    conf.set_override("agents_url", "rabbit://broker:5671/agents?ssl=true", "bus")
+    broker.load(conf)
+    (tmp_path / option).chmod(0o640)
+    with pytest.raises(InvalidRequest, match=rf"\[bus\] {option}: .*others than its owner"):
         broker.load(conf)
 
 
@@ -109,7 +137,7 @@ def test_what_is_not_configured_is_said(
     conf: cfg.ConfigOpts, tmp_path, option: str, value: str, says: str
 ) -> None:
     key = tmp_path / "key"
-    key.write_text("k" * 32)
+    write_file(key, "k" * 32)
     right = {
         "broker": "rabbitmq",
         "agents_url": "rabbit://broker:5671/agents?ssl=true",

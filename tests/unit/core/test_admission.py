@@ -20,9 +20,10 @@ from cnsmo.state.tokens import BAD_TOKEN
 from cnsmo.trust import authority, keys
 from cnsmo.trust.certificates import public_key
 from tests.joining import join_request
-from tests.unit.conftest import Caller, Operator
+from tests.unit.conftest import Caller, Operator, Told
 
-KEY, OTHER = keys.new_key(), keys.new_key()
+KEY, OTHER, THIRD = keys.new_key(), keys.new_key(), keys.new_key()
+SHOP = "deployment: shop\nvpn: {a: {cidr: 10.66.0.0/16, driver: noop}}"
 NONCE = "n" * 32
 
 
@@ -146,15 +147,37 @@ def test_after_readmit_another_key_takes_the_place_once(
     token = operator.token(groups=["edge"])
     operator.host_readmit(deployment="shop", host="web1", seconds=60)
     again = joins(core, token, key=OTHER)
-    assert (again.id, again.groups) == (web1.id, ["edge"])
-    assert again.secret == web1.secret, "the same nonce; the test's hosts have one by name"
-    operator.host_readmit(deployment="shop", host="web1", seconds=60)
-    last = joins(core, token, key=KEY, nonce=NONCE)
-    with pytest.raises(Denied):
-        caller(core, again).sync(since=0)
-    assert caller(core, last).sync(since=0)
+    assert again.groups == ["edge"]
+    assert caller(core, again).sync(since=0)
     with pytest.raises(Conflict):
-        joins(core, token, key=OTHER)
+        joins(core, token, key=THIRD)
+    operator.host_readmit(deployment="shop", host="web1", seconds=60)
+    with pytest.raises(Conflict, match="this key was revoked"):
+        joins(core, token, key=KEY, nonce=NONCE)
+
+
+def test_whose_place_was_taken_is_a_removed_host(
+    core: Core, operator: Operator, web1: JoinAnswer, told: Told
+) -> None:
+    """Its id (and so its account at the broker), secret, key and announcements are worthless."""
+    operator.apply(document=SHOP, base_revision=None)
+    announced = {"announcement": {"service": "vpn", "instance": "a", "body": {"driver": "noop"}}}
+    caller(core, web1).announce(**announced)
+    (address,) = vpn_addresses(core)
+    operator.host_readmit(deployment="shop", host="web1", seconds=60)
+    again = joins(core, operator.token(), key=OTHER)
+    assert again.id != web1.id
+    assert core.identities.everybody(0) == ({again.id}, set())
+    assert told.parted == [(web1.id, core.store.deployment("shop").revision)]
+    with pytest.raises(Removed):
+        caller(core, web1).sync(since=0)
+    assert vpn_addresses(core) == []
+    caller(core, again).announce(**announced)
+    assert vpn_addresses(core) == [address], "its address is its name's"
+
+
+def vpn_addresses(core: Core) -> list[str]:
+    return [str(row.body["addresses"]) for row in core.store.view("shop").rows("vpn.member")]
 
 
 def test_readmit_is_over_when_its_time_is(core: Core, operator: Operator, web1: JoinAnswer) -> None:

@@ -10,11 +10,15 @@ import pytest
 import sqlalchemy as sa
 
 from cnsmo.core.context import Core
+from cnsmo.core.periodic import Periodic
 from cnsmo.model.audit import AuditLine, AuditQuery
 from cnsmo.model.errors import CnsmoError
+from cnsmo.state.engine import transaction
 from cnsmo.state.secrets import digest
+from cnsmo.state.tables import AUDIT_CHAINS
 from cnsmo.trust import keys
 from tests.unit.conftest import Caller, Operator, Told, join, request_to_join
+from tests.unit.core.test_periodic import all_is_due
 
 MESH = "deployment: shop\nvpn: {backbone: {cidr: 10.66.0.0/16, driver: noop}}"
 OFFER = {"service": "vpn", "instance": "backbone", "body": {"driver": "noop"}}
@@ -80,7 +84,12 @@ CALLS: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
     ),
     "host_remove": (
         {"deployment": "shop", "host": "web1"},
-        [("identity", "h-…"), ("host", "web1"), ("vpn.member", "backbone/web1")],
+        [
+            ("identity", "h-…"),
+            ("token", "t-…"),
+            ("host", "web1"),
+            ("vpn.member", "backbone/web1"),
+        ],
     ),
 }
 
@@ -279,3 +288,23 @@ def test_no_secret_is_in_any_line_or_event(core: Core, operator: Operator, told:
     for secret in secrets:
         assert secret not in said
         assert digest(secret) not in said
+
+
+def test_that_somebody_changed_the_audit_is_told_by_the_next_look(
+    core: Core, operator: Operator, web1: Caller, told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    with transaction(core.store.engine) as connection:
+        connection.execute(sa.update(AUDIT_CHAINS).values(lines=3))
+    told.audits.clear()
+    for _again in range(2):
+        Periodic(core).tick()
+        all_is_due(core)
+    (event,) = told.audits
+    assert (event.type, event.deployment) == ("audit.broken", "shop")
+    (line,) = lines(core, action="broken")
+    assert line.hash in event.message
+    said = [it.getMessage() for it in caplog.records if it.levelname == "ERROR"]
+    assert said == [
+        "deployment=shop: the audit was changed by no core: "
+        "that it ends with line 3 is not what a core sealed"
+    ]

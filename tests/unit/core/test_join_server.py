@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 from oslo_config import cfg
 
+from cnsmo.agent.credentials import JOIN_TIMEOUT
 from cnsmo.agent.join import JoinClient
 from cnsmo.core.context import Core
 from cnsmo.core.join_server import JoinServer
@@ -352,6 +353,31 @@ def test_one_source_cannot_take_all_connections(server: JoinServer) -> None:
         return False
 
     eventually(room, what="there is room again")
+
+
+def test_as_many_slow_clients_as_there_is_room_for_delay_a_host_by_moments(
+    operator: Operator, conf: cfg.ConfigOpts, core: Core
+) -> None:
+    """From four addresses, far longer than an agent would wait."""
+    conf.set_override("connections_per_source", 8, "join")
+    conf.set_override("threads", 16, "join")
+    conf.set_override("deadline", 600.0, "join")
+    server = JoinServer(conf, Membership(core).join)
+    server.start()
+    try:
+        held = [
+            socket.create_connection(("127.0.0.1", server.port), 10, (f"127.0.0.{number}", 0))
+            for number in (10, 11, 12, 13)
+            for _time in range(7)
+        ]
+        for connection in held:
+            connection.sendall(b"\x16")
+        joining = JoinClient(f"https://127.0.0.1:{server.port}", ca(conf).fingerprint, JOIN_TIMEOUT)
+        joining.join(join_request(operator.token(), "web1"))
+        for connection in held:
+            connection.close()
+    finally:
+        server.stop()
 
 
 def test_more_connections_than_threads_are_closed_and_forgotten(

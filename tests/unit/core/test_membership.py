@@ -18,7 +18,7 @@ from cnsmo.model.errors import (
     Removed,
 )
 from cnsmo.model.host import HostFacts
-from cnsmo.model.messages import AgentReport, Announcement
+from cnsmo.model.messages import AgentReport, Announcement, Heartbeat
 from cnsmo.model.resource import AGENT, HOST
 from cnsmo.state.engine import transaction
 from cnsmo.state.tables import JOIN_TOKENS
@@ -157,6 +157,18 @@ def test_of_two_hosts_with_one_name_the_second_is_told_what_to_do(
     web1.sync(since=0)
 
 
+def test_a_join_that_comes_late_undoes_nothing_that_was_reported_since(
+    core: Core, operator: Operator
+) -> None:
+    request = request_to_join("web1", operator.token())
+    answer = join(core, request)
+    web1 = Caller(core, {"agent_id": answer["id"], "agent_secret": answer["secret"]})
+    web1.report(report=REPORT)
+    assert join(core, request)["id"] == answer["id"]
+    assert state_of(core, "web1") == ("ready", "")
+    assert core.liveness.signs("shop")["web1", "vpn"].applied_revision == 1
+
+
 def test_a_name_is_free_again_when_its_host_was_removed(
     core: Core, operator: Operator, web1: Caller
 ) -> None:
@@ -272,6 +284,17 @@ def test_facts_change_where_a_host_is_but_not_its_groups(core: Core, web1: Calle
 # reporting
 
 
+def test_a_beat_that_comes_late_is_not_the_next_hosts_of_that_name(
+    core: Core, operator: Operator, web1: Caller
+) -> None:
+    who = core.identities.authenticate(web1.ident, web1.context["agent_secret"])
+    operator.host_remove(deployment="shop", host="web1")
+    operator.join("web1")
+    with pytest.raises(Removed):
+        Membership(core).heartbeat(who, Heartbeat(applied={"vpn": 7}))
+    assert core.liveness.signs("shop")["web1", "vpn"].applied_revision == 0
+
+
 def test_a_transition_is_a_row_and_an_event_with_its_reason(
     core: Core, web1: Caller, told: Told
 ) -> None:
@@ -291,10 +314,10 @@ def test_a_transition_is_a_row_and_an_event_with_its_reason(
 def test_a_report_of_the_same_state_makes_no_revision(core: Core, web1: Caller) -> None:
     web1.report(report=REPORT)
     head = core.store.deployment("shop").revision
-    web1.report(report={**REPORT, "applied_revision": 2, "observation": {"a": 1}})
+    web1.report(report={**REPORT, "applied_revision": 2, "observation": {"a": {"up": 1}}})
     assert core.store.deployment("shop").revision == head
     sign = core.liveness.signs("shop")["web1", "vpn"]
-    assert (sign.applied_revision, sign.observation) == (2, {"a": 1})
+    assert (sign.applied_revision, sign.observation) == (2, {"a": {"up": 1}})
 
 
 def test_a_large_observation_does_not_silence_its_agent(
@@ -350,11 +373,18 @@ def test_a_heartbeat_tells_the_head_and_what_everybody_applied(
     assert db1.heartbeat(beat={"applied": {"vpn": head}})["confirmed"] == {"vpn": head}
 
 
-def test_an_agent_in_error_holds_nobody_up(operator: Operator, web1: Caller) -> None:
+def test_an_agent_in_error_holds_nobody_up(core: Core, operator: Operator, web1: Caller) -> None:
     db1 = operator.join("db1")
-    web1.report(report={**REPORT, "applied_revision": 9})
+    web1.report(report=REPORT)
     db1.report(report={**REPORT, "state": "error"})
-    assert web1.heartbeat(beat={"applied": {"vpn": 9}})["confirmed"] == {"vpn": 9}
+    head = core.store.deployment("shop").revision
+    assert web1.heartbeat(beat={"applied": {"vpn": head}})["confirmed"] == {"vpn": head}
+
+
+def test_nobody_has_applied_what_is_yet_to_come(core: Core, web1: Caller) -> None:
+    web1.report(report={**REPORT, "applied_revision": 99})
+    head = core.store.deployment("shop").revision
+    assert web1.heartbeat(beat={"applied": {"vpn": 99}})["confirmed"] == {"vpn": head}
 
 
 def test_a_silent_agent_holds_nobody_up(core: Core, operator: Operator, web1: Caller) -> None:
@@ -365,7 +395,8 @@ def test_a_silent_agent_holds_nobody_up(core: Core, operator: Operator, web1: Ca
         connection.execute(
             sa.text("UPDATE agents SET heartbeat_at = '2020-01-01 00:00:00' WHERE host = 'db1'")
         )
-    assert web1.heartbeat(beat={"applied": {"vpn": 7}})["confirmed"] == {"vpn": 7}
+    head = core.store.deployment("shop").revision
+    assert web1.heartbeat(beat={"applied": {"vpn": head}})["confirmed"] == {"vpn": head}
 
 
 def test_an_agent_that_the_core_does_not_know_is_asked_to_report(

@@ -8,9 +8,10 @@ import pytest
 from cnsmo.core.context import Core
 from cnsmo.core.membership import Membership
 from cnsmo.model.audit import Act
-from cnsmo.model.errors import InvalidRequest, NotAdmitted, NotFound
+from cnsmo.model.errors import Denied, InvalidRequest, NotAdmitted, NotFound
 from cnsmo.model.resource import HOST, View
 from cnsmo.services import registry
+from cnsmo.state.tokens import BAD_TOKEN
 from tests.unit.conftest import Caller, Operator, Told, join, request_to_join
 
 ANNA = Act.of_operator("anna", "host remove")
@@ -62,7 +63,7 @@ def test_others_do_not_know_it_any_more_and_it_comes_back_to_its_place(
     assert "10.66.0.3" in before["web1"]
     quarantine(operator, "web2")
     for name in ("edge1", "web1"):
-        told = desired(core, name)
+        told = desired(core, name).replace("distrusted=('web2',)", "")  # whose flows are ended
         assert "web2" not in told
         assert "10.66.0.3" not in told
         assert "192.168.1.3" not in told
@@ -96,7 +97,9 @@ def test_what_it_says_of_itself_does_not_let_it_out(
     core: Core, operator: Operator, hosts: dict[str, Caller]
 ) -> None:
     quarantine(operator, "web2")
+    revision = core.store.deployment("shop").revision
     hosts["web2"].facts(facts={"site": "elsewhere"})
+    assert core.store.deployment("shop").revision == revision
     with pytest.raises(NotAdmitted, match="in quarantine"):
         hosts["web2"].announce(announcement=OFFER)
     assert view(core).everybody["web2"].quarantined
@@ -170,3 +173,21 @@ def test_documents_may_name_it_all_the_same(operator: Operator, hosts: dict[str,
     quarantine(operator, "web2")
     document = MESH.replace("group: web,", "hosts: [web1, web2],")
     assert operator.plan(document=document)["changes"]
+
+
+def test_it_does_not_leave_to_come_back_as_somebody_else(
+    core: Core, operator: Operator, hosts: dict[str, Caller]
+) -> None:
+    token = operator.token(groups=["web"])
+    thief = operator.join("web7", token)
+    quarantine(operator, "web7")
+    with pytest.raises(NotAdmitted, match="only an operator can remove it"):
+        thief.leave()
+    for name in ("web7", "web8"):
+        with pytest.raises(Denied) as caught:
+            operator.join(name, token)
+        assert str(caught.value) == BAD_TOKEN
+    assert view(core).everybody["web7"].quarantined
+    quarantine(operator, "web7", release=True)
+    operator.join("web8", token)
+    thief.leave()

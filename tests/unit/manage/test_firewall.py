@@ -90,7 +90,7 @@ def test_what_was_left_out_of_an_observation_is_not_missing_in_the_kernel() -> N
     desired = compiled(deployment(policy(driver="nftables")), "db1")
     found = {"left_out": "2,000,000 characters"}
     assert firewall_seen.differences(desired, found) == [
-        "what the kernel holds is too much to be told: 2,000,000 characters"
+        "what the kernel holds was not kept: 2,000,000 characters"
     ]
 
 

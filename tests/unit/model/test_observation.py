@@ -74,3 +74,17 @@ def test_what_is_kept_is_within_the_bound(observation: dict[str, Any]) -> None:
     assert len(json.dumps(found)) <= MOST
     if len(json.dumps(observation)) <= MOST:
         assert found == observation
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("\x1b[2Jall is well", "?[2Jall is well"),
+        ("up\n| web1 | ready |", "up | web1 | ready |"),
+        ("\u202e", "?"),
+        ("café", "café"),
+    ],
+)
+def test_what_would_play_tricks_on_a_terminal_is_not_kept(said: str, kept: str) -> None:
+    assert sound({"a": {said: [said, 1]}}) == {"a": {kept: [kept, 1]}}
+    assert sound({said: {}}) == {kept: {}}

@@ -17,12 +17,13 @@ from cnsmo.model.errors import InvalidDocument
 from cnsmo.services.loadbalancer.spec import LoadBalancerSpec
 from tests.unit.conftest import Operator, Told
 from tests.unit.model.wrong_balancers import WRONG_BALANCERS
+from tests.unit.model.wrong_clouds import WRONG_CLOUDS
 from tests.unit.model.wrong_documents import WRONG as WRONG_VPNS
 from tests.unit.model.wrong_documents import vpn
 from tests.unit.model.wrong_policies import WRONG_POLICIES
 
 ANNA = Act.of_operator("anna", "apply")
-WRONG = {**WRONG_VPNS, **WRONG_POLICIES, **WRONG_BALANCERS}
+WRONG = {**WRONG_VPNS, **WRONG_POLICIES, **WRONG_BALANCERS, **WRONG_CLOUDS}
 
 
 @pytest.fixture

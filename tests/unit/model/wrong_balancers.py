@@ -148,11 +148,13 @@ WRONG_BALANCERS: dict[str, tuple[str, str]] = {
     ),
     "udp in haproxy": (
         balancer(f"{POOL}, mode: udp"),
-        f"{AT}.mode: the driver haproxy cannot do mode: udp (drivers that can: nftables, noop)",
+        f"{AT}.mode: the driver haproxy cannot do mode: udp "
+        "(drivers that can: nftables, noop, octavia)",
     ),
     "requests in nftables": (
         balancer(f"{POOL}, driver: nftables"),
-        f"{AT}.mode: the driver nftables cannot do mode: http (drivers that can: haproxy, noop)",
+        f"{AT}.mode: the driver nftables cannot do mode: http "
+        "(drivers that can: haproxy, noop, octavia)",
     ),
     "carriers that nobody is": (
         f"deployment: shop\nloadbalancer:\n  www: {{on: wbe, listen: 80, {POOL}}}\n",
@@ -389,7 +391,7 @@ WRONG_BALANCERS: dict[str, tuple[str, str]] = {
     ),
     "a driver that nobody installed": (
         balancer(f"{POOL}, driver: envoy"),
-        f"{AT}.driver: no driver 'envoy' (known: haproxy, nftables, noop)",
+        f"{AT}.driver: no driver 'envoy' (known: haproxy, nftables, noop, octavia)",
     ),
     "the carrier's own address in nftables": (
         listening("'127.0.0.1:80', mode: tcp, driver: nftables"),

@@ -144,7 +144,7 @@ WRONG_POLICIES: dict[str, tuple[str, str]] = {
     "an unknown driver": (
         policy("{driver: iptables}"),
         "line 3: firewall.perimeter.driver: no driver 'iptables' (did you mean 'nftables'? "
-        "known: nftables, noop)",
+        "known: nftables, noop, security_group)",
     ),
     "a failsafe port of ICMP": (
         policy("{failsafe: {protocol: icmp, ports: 1}}"),

@@ -248,7 +248,7 @@ def test_a_crash_before_the_rename_leaves_the_old_file(
     class PowerCut(BaseException):
         pass
 
-    def cut(*_paths: Path) -> None:
+    def cut(*_names: str, **_folders: int) -> None:
         raise PowerCut
 
     monkeypatch.setattr(module.os, "replace", cut)

@@ -21,6 +21,7 @@ from cnsmo.services.kit.nft_values import span
 LOG = log.getLogger(__name__)
 _REFERENCE = re.compile(r'("(?:target": "|@)[^"]*)\.[ab]"')
 """In JSON: where a chain or a set is named by its slot."""
+_CHAIN = re.compile(r"(?m)^\tchain (\S+) \{")
 SECONDS = 30.0
 """10,000 rules take a quarter of a second; a machine may be a hundred times busier."""
 
@@ -75,26 +76,45 @@ def load_text(system: System, text: str) -> None:
     system.run("nft", "-f", "-", stdin=text, timeout=SECONDS)
 
 
-def stage(system: System, text: str) -> tuple[str, str]:
+def stage(system: System, text: str, used: str | None = None) -> tuple[str, str]:
     """Load a ruleset beside the one in force. What is refused leaves nothing behind.
+
+    used: the slot that is thought to be in force; None: nobody knows.
 
     :return: what bring_in() needs.
     :raises ProgramError: when it is refused.
     """
+    nft = _nft(system)
     try:
-        return guard.stage(_nft(system), text)
+        return (used and _staged_beside(nft, text, used)) or guard.stage(nft, text)
     except ProgramError:
         sweep(system)
         raise
 
 
-def bring_in(system: System, slot: str, switch: str) -> None:
-    """Bring in force what was staged. What cannot be swept now is swept with the next ruleset.
+def _staged_beside(nft: guard.Nft, text: str, used: str) -> tuple[str, str] | None:
+    """The same without a look at what is there; None where that is something else than thought.
+
+    A chain that is there already, in force or left over, is refused, and all with it.
+    """
+    free = guard.free_slot(used)
+    staged, switch = guard.parts(text)
+    created = [f"create chain {TABLE} {name}\n" for name in _CHAIN.findall(staged)]
+    commands = f"add table {TABLE}\n{''.join(created)}{staged}"
+    try:
+        nft("-f", "-", stdin=guard.in_slot(commands, free))
+    except ProgramError as exc:
+        LOG.info("a ruleset cannot be staged without a look: %s", exc)
+        return None
+    return free, guard.in_slot(switch, free)
+
+
+def bring_in(system: System, switch: str) -> None:
+    """Bring in force what was staged. What was in force until then is swept later.
 
     :raises ProgramError: when it is refused; what was in force still is.
     """
     load_text(system, switch)
-    sweep(system, slot)
 
 
 def replace(system: System, text: str) -> str:
@@ -105,7 +125,8 @@ def replace(system: System, text: str) -> str:
     """
     try:
         slot, switch = stage(system, text)
-        bring_in(system, slot, switch)
+        bring_in(system, switch)
+        sweep(system, slot)
     except (ProgramError, ValueError) as exc:
         LOG.info("a ruleset cannot be staged, it is loaded at once: %s", exc)
         load_text(system, text)

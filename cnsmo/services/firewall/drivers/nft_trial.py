@@ -2,8 +2,8 @@
 """Rulesets on trial: the new one stays only if the core proves to be reachable through it.
 
 ``good.nft`` is the last that was confirmed, whole, what a machine loads when it starts. A trial is
-``trial.nft`` and ``trial.json``; renaming the first to ``good.nft`` is what confirms it. One guard
-process for each trial goes back otherwise; see guard.
+``trial.nft`` and ``trial.json``; renaming the first to ``good.nft`` is what confirms it. A guard
+process goes back otherwise; see guard.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from cnsmo.files import sync_folder
-from cnsmo.model.errors import DriverError, ProgramError
+from cnsmo.files import sync_file, sync_folder
+from cnsmo.model.errors import DriverError
 from cnsmo.services.base import System
 from cnsmo.services.firewall.drivers import guard
+from cnsmo.services.firewall.drivers.nft_guard import Guard
 from cnsmo.services.firewall.drivers.nft_render import FINGERPRINT, Ruleset
 from cnsmo.services.kit.private_files import ensure_directory, read_private, write_private
 
-ARM_SECONDS = 10.0
-POLL_SECONDS = 0.002
-LOG = "guard.log"
-SYSTEMD = "/run/systemd/system"
+LONG_SECONDS = 0.2
+"""What loading may take of a trial's time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +54,7 @@ class Trials:
     def __init__(self, system: System, state_dir: Path) -> None:
         self._system = system
         self._dir = state_dir
-        self._systemd: bool | None = None
-        """Whether systemd runs here; None: not looked yet."""
+        self._guard = Guard(system, state_dir)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -134,31 +132,26 @@ class Trials:
         return read_private(self._dir / (guard.TRIAL_RULES if self.pending else guard.GOOD))
 
     def begin(self, ruleset: Ruleset, seconds: float) -> Pending:
-        """Start a guard for a ruleset that is about to be loaded; armed() waits for it.
+        """Put a ruleset on trial that is about to be loaded: its guard watches when this returns.
+
+        What it goes back to is on the disk already. The trial itself need not survive the machine:
+        that starts with the last good ruleset.
 
         :raises DriverError, ProgramError: when it cannot be.
         """
         ident = uuid.uuid4().hex[:12]
         until = time.monotonic() + seconds
         made = Pending(ident, ruleset.structure.fingerprint, until, time.time())
-        self.save_trial(ruleset)
+        write_private(self._dir / guard.TRIAL_RULES, ruleset.text, lasting=False)
         self._write(made, seconds)
-        self._start(ident)
+        self._guard.watch(ident)
         return made
 
-    def armed(self, pending: Pending, seconds: float) -> None:
-        """Wait for a trial's guard, and count the trial's seconds from now on.
-
-        :raises DriverError: when it does not start.
-        """
-        until = time.monotonic() + ARM_SECONDS
-        while guard.guard_pid(self._dir, pending.id) is None:
-            if time.monotonic() > until:
-                said = (read_private(self._dir / LOG) or "it said nothing").strip()[-300:]
-                raise DriverError(f"the guard of a new ruleset does not start: {said}")
-            time.sleep(POLL_SECONDS)  # a lock that is taken says so to nobody: it has to be tried
+    def begin_anew(self, pending: Pending, seconds: float) -> None:
+        """Count the trial's seconds from now on, where loading took long."""
         now = time.monotonic()
-        self._write(dataclasses.replace(pending, deadline=now + seconds), seconds)
+        if now + seconds - pending.deadline > LONG_SECONDS:
+            self._write(dataclasses.replace(pending, deadline=now + seconds), seconds)
 
     def confirm(self) -> bool:
         """Make the trial the last good ruleset; False where nothing is on trial any more."""
@@ -166,6 +159,7 @@ class Trials:
         if pending is None:
             return False
         try:
+            sync_file(self._dir / guard.TRIAL_RULES)
             (self._dir / guard.TRIAL_RULES).replace(self._dir / guard.GOOD)
             sync_folder(self._dir)
         except OSError as exc:
@@ -183,31 +177,21 @@ class Trials:
         """End all guards but one; what they watched over is no trial any more."""
         for path in self._dir.glob("guard-*"):
             ident = path.name.removeprefix("guard-")
-            if ident == but:
+            if ident == but or self._guard.rests(ident):
                 continue
             pid = guard.guard_pid(self._dir, ident)
             if pid is not None:
                 self._system.stop(pid, sys.executable)
             path.unlink(missing_ok=True)
 
+    def stand_by(self) -> None:
+        """Have a guard started before there is anything to watch over."""
+        self._guard.stand_by()
+
+    def dismiss_guard(self) -> None:
+        """No guard is needed here any more."""
+        self._guard.dismiss()
+
     def _write(self, pending: Pending, seconds: float) -> None:
         fields = {**dataclasses.asdict(pending), "seconds": seconds}
-        write_private(self._dir / guard.TRIAL, json.dumps(fields))
-
-    def _start(self, ident: str) -> None:
-        """Start the guard, where systemd runs as a unit of its own."""
-        command = (sys.executable, "-I", "-S", guard.__file__, str(self._dir), ident)
-        if not self._start_unit(f"cnsmo-firewall-guard-{ident}", command):
-            self._system.start(*command, log=self._dir / LOG)
-
-    def _start_unit(self, unit: str, command: tuple[str, ...]) -> bool:
-        """Start it outside of the agent's own unit; False where that cannot be done."""
-        if self._systemd is None:
-            self._systemd = not self._system.run("test", "-d", SYSTEMD, ok=(0, 1)).code
-        if not self._systemd:
-            return False
-        try:
-            self._system.run("systemd-run", "--quiet", "--collect", f"--unit={unit}", *command)
-        except ProgramError:
-            return False  # no systemd to talk to, as in a container: a session of its own must do
-        return True
+        write_private(self._dir / guard.TRIAL, json.dumps(fields), lasting=False)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from cnsmo.services.firewall.desired import FirewallDesired
 from cnsmo.services.firewall.driver import FirewallDriver
 from cnsmo.services.firewall.drivers import nft_report
 from cnsmo.services.firewall.drivers.guard import SLOTS
+from cnsmo.services.firewall.drivers.nft_cuts import Cuts
 from cnsmo.services.firewall.drivers.nft_flows import concerns, end_flows, permission
 from cnsmo.services.firewall.drivers.nft_kernel import (
     Table,
@@ -44,7 +45,7 @@ from cnsmo.services.firewall.drivers.nft_render import (
     Ways,
     difference,
 )
-from cnsmo.services.firewall.drivers.nft_trial import Refused, Trials
+from cnsmo.services.firewall.drivers.nft_trial import Trials
 from cnsmo.services.firewall.drivers.nft_ways import CoreWays
 from cnsmo.services.kit.private_files import remove_tree
 
@@ -77,6 +78,9 @@ class NftablesDriver(FirewallDriver):
         """Whether the kernel took a ruleset of ours since something failed the last time."""
         self._slot = SLOTS[0]
         """Of the ruleset that was loaded or looked at last."""
+        self._cuts = Cuts(state_dir)
+        self._unswept = False
+        """Whether this process left in the kernel what it replaced."""
 
     def check(self) -> None:
         if not self.system.has("nft"):
@@ -93,35 +97,51 @@ class NftablesDriver(FirewallDriver):
         self._able = True
 
     def apply(self, desired: FirewallDesired) -> list[str]:
-        # Flows are ended without the lock: a guard whose time has come waits for nobody.
-        with self._speaking(), ExitStack() as after, self._trials.lock():
+        changes = self.enforce(desired)
+        self.follow_up(desired)
+        return changes
+
+    def enforce(self, desired: FirewallDesired) -> list[str]:
+        with self._speaking(), self._trials.lock():
             ways = self._ways.find()
             wanted = self._renderer.render(desired, ways)
             fingerprint = wanted.structure.fingerprint
-            refused = self._trials.refused
-            if refused and refused.fingerprint == fingerprint:
+            if reason := self._refusal(fingerprint):
                 self._keep_good()
-                raise DriverError(refused.reason)
+                raise DriverError(reason)
             changes = self._give_up_unguarded()
             pending = self._trials.pending
             current = pending.fingerprint if pending else self._trials.good_fingerprint
             if fingerprint == current:
-                changes += self._keep(desired, wanted, ways, after)
-            else:
-                changes += self._replace(desired, wanted, ways, after)
+                return changes + self._keep(wanted)
+            return changes + self._replace(desired, wanted, ways)
+
+    def follow_up(self, desired: FirewallDesired) -> None:
+        with self._speaking():
+            if self._unswept:
+                with self._trials.lock():
+                    sweep(self.system)
+                self._unswept = False
+            # Flows are ended without the lock: a guard whose time has come waits for nobody.
+            if self._cuts.due:
+                self._cut(desired, self._ways.find())
+            self._trials.stand_by()
+            if self._loaded and (reason := self._refusal(self._loaded.structure.fingerprint)):
+                raise DriverError(reason)  # the trial was shorter than all this took
+
+    def _refusal(self, fingerprint: str) -> str:
+        """Why a structure is refused here, if it is."""
         refused = self._trials.refused
-        if refused and refused.fingerprint == fingerprint:
-            raise DriverError(refused.reason)  # the trial was shorter than all this took
-        return changes
+        return refused.reason if refused and refused.fingerprint == fingerprint else ""
 
     def observe(self, desired: FirewallDesired) -> Observation:
         with self._speaking():
             wanted = self._renderer.render(desired, self._ways.find())
             structure = wanted.structure
             table = self._look()
-            pending, refused = self._trials.guarded, self._trials.refused
-            if refused and refused.fingerprint == structure.fingerprint:
-                return self._observe_refused(refused, wanted)
+            pending = self._trials.guarded
+            if reason := self._refusal(structure.fingerprint):
+                return self._observe_refused(reason, wanted)
             shown: dict[str, Any] = nft_report.detail(table, structure.places, wanted)
             if pending:
                 left = max(0.0, pending.deadline - time.monotonic())
@@ -147,14 +167,13 @@ class NftablesDriver(FirewallDriver):
     def remove(self) -> None:
         with self._speaking():
             self._trials.end_guards()
+            self._trials.dismiss_guard()
             if self.system.has("nft"):
                 delete_table(self.system)
         self._loaded = None
         remove_tree(self.state_dir)
 
-    def _keep(
-        self, desired: FirewallDesired, wanted: Ruleset, ways: Ways, after: ExitStack
-    ) -> list[str]:
+    def _keep(self, wanted: Ruleset) -> list[str]:
         """The structure stays: elements are changed one by one, what else differs as a whole."""
         there = self._there(wanted)
         self._loaded = None
@@ -169,7 +188,7 @@ class NftablesDriver(FirewallDriver):
             self._save(wanted)
         self._loaded = wanted
         if delta is None or delta.gone:
-            after.callback(self._cut, desired, ways, delta)
+            self._cuts.ask(delta)
         return changes
 
     def _there(self, wanted: Ruleset) -> Ruleset | None:
@@ -201,9 +220,7 @@ class NftablesDriver(FirewallDriver):
             return False
         return True
 
-    def _replace(
-        self, desired: FirewallDesired, wanted: Ruleset, ways: Ways, after: ExitStack
-    ) -> list[str]:
+    def _replace(self, desired: FirewallDesired, wanted: Ruleset, ways: Ways) -> list[str]:
         """Another structure: as a whole, on trial unless it is the last good one."""
         self._loaded = None
         known_good = wanted.structure.fingerprint == self._trials.good_fingerprint
@@ -220,11 +237,11 @@ class NftablesDriver(FirewallDriver):
         self._trials.pardon()
         self._memory.forget(self._trials.good_fingerprint, wanted.structure.fingerprint)
         self._loaded = wanted
-        after.callback(self._cut, desired, ways)
+        self._cuts.ask(None)
         return [said]
 
     def _try(self, desired: FirewallDesired, wanted: Ruleset, ways: Ways) -> None:
-        """Load while the guard gets ready, then bring in force."""
+        """Load under the eyes of the guard, then bring in force."""
         self._see()
         first = self._trials.good is None
         earlier = self._trials.pending
@@ -235,10 +252,11 @@ class NftablesDriver(FirewallDriver):
         touched = earlier is not None
         try:
             begun = self._trials.begin(wanted, desired.confirm)
-            slot, switch = stage(self.system, wanted.text)
-            self._trials.armed(begun, desired.confirm)
+            slot, switch = stage(self.system, wanted.text, None if first else self._slot)
+            self._trials.begin_anew(begun, desired.confirm)
             touched = True
-            bring_in(self.system, slot, switch)
+            bring_in(self.system, switch)
+            self._unswept = True
             self._loaded_text(wanted.structure.fingerprint, wanted.text, slot)
         except (DriverError, ProgramError):
             if touched:  # where even this fails, the guard goes on trying
@@ -309,24 +327,24 @@ class NftablesDriver(FirewallDriver):
         else:
             self._trials.save_good(wanted)
 
-    def _cut(self, desired: FirewallDesired, ways: Ways, delta: Delta | None = None) -> None:
-        """End flows that are not allowed any more; after a delta, only of those who left."""
-        if not desired.cut:
-            return
-        left = {item for items in delta.gone.values() for item in items} if delta else None
-        permit = functools.cache(lambda: permission(self.system, desired, ways))
-        ended = end_flows(self.system, lambda flow: not concerns(flow, left) or permit()(flow))
-        if ended:
-            LOG.info("%s: %d flows ended, which are not allowed any more", self.label, ended)
+    def _cut(self, desired: FirewallDesired, ways: Ways) -> None:
+        """End flows that are not allowed any more; where members left, theirs only."""
+        if desired.cut:
+            left = self._cuts.left
+            permit = functools.cache(lambda: permission(self.system, desired, ways))
+            ended = end_flows(self.system, lambda flow: not concerns(flow, left) or permit()(flow))
+            if ended:
+                LOG.info("%s: %d flows ended, which are not allowed any more", self.label, ended)
+        self._cuts.done()
 
-    def _observe_refused(self, refused: Refused, wanted: Ruleset) -> Observation:
+    def _observe_refused(self, reason: str, wanted: Ruleset) -> Observation:
         table = self._look()
         remembered = self._memory.recall(self._trials.good_fingerprint)
         back = table is not None and table.objects == remembered
         return Observation(
             drift=() if back else ("the last good ruleset is not in force",),
-            problems=(refused.reason,),
-            detail={**nft_report.detail(table, {}, wanted), "refused": refused.reason},
+            problems=(reason,),
+            detail={**nft_report.detail(table, {}, wanted), "refused": reason},
         )
 
     @contextmanager

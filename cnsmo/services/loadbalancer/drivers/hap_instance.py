@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -55,11 +55,13 @@ Leavers = dict[Key, Leaver]
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """``sockets``: where it listens. ``drain``: seconds that a server has to leave."""
+    """``sockets``: where it listens. ``drain``: seconds that a server has to leave, but one of a
+    distrusted host."""
 
     config: Config
     sockets: Sequence[tuple[str, str]]
     drain: float
+    distrusted: Collection[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +91,6 @@ class HapInstance:
         self._leaving = Leaving(state_dir)
         self._label = label
         self._ordered = ordered
-        self._newcomers: set[Key] = set()
         """Who came since this agent runs, and was not well yet."""
 
     def converge(self, wanted: Wanted) -> list[str]:
@@ -133,7 +134,7 @@ class HapInstance:
         config = graft(running, fingerprint, wanted.config, scene.seen.values(), leaving)
         if config is None:
             return
-        for change in self._bring(Wanted(config, (), wanted.drain), scene):
+        for change in self._bring(dataclasses.replace(wanted, config=config, sockets=()), scene):
             LOG.info("%s: %s", self._label, change)
 
     def _bring(self, wanted: Wanted, scene: Scene) -> list[str]:
@@ -145,25 +146,10 @@ class HapInstance:
         except (DriverError, ProgramError):
             self._leaving.save(earlier.values())
             raise
-        self._welcome(config, scene)
         left = self._part(config, leavers, earlier)
         kept = self._keep(config, left)
         changes = [change for change in changes if change not in _decided(earlier)]
         return changes or ([] if left != earlier else kept)
-
-    def _welcome(self, config: Config, scene: Scene) -> None:
-        """One who comes serves after the first good check; to HAProxy ``rise`` of them are needed,
-        as for one who fell."""
-        seen = scene.seen
-        came = {
-            key
-            for key, it in config.servers.items()
-            if it.checked and not it.stopped and not _takes(seen.get(key))
-        }
-        known = self._newcomers & set(config.servers) & set(seen)
-        good = {key for key in known if seen[key].passed}
-        self._tell(f"set server {config.servers[key].path} health up" for key in sorted(good))
-        self._newcomers = came | (known - good)
 
     def drift(self, config: Config, scene: Scene) -> list[str]:
         """What is not as wanted, one line each."""
@@ -211,7 +197,6 @@ class HapInstance:
             if row.text("status") not in OPEN
         )
         seen = {it.key: it for it in read_servers(ask("show servers state"))}
-        self._newcomers -= {key for key, it in seen.items() if it.well}
         return Scene(workers, ask("show info"), seen, closed)
 
     def _change(self, wanted: Wanted, leavers: Leavers, scene: Scene) -> list[str]:
@@ -313,7 +298,7 @@ def _leavers(wanted: Wanted, earlier: Mapping[Key, Leaver], scene: Scene) -> Lea
     return {
         key: _leaver(
             server, _so_far(earlier.get(key), scene.seen.get(key)),
-            server.pool in empty and _serves(server, scene.seen.get(key)), wanted.drain, now,
+            server.pool in empty and _serves(server, scene.seen.get(key)), wanted, now,
         )
         for key, server in found.items()
     }  # fmt: skip
@@ -330,11 +315,8 @@ def _bare_pools(config: Config, seen: Mapping[Key, Seen]) -> frozenset[str]:
 
 def _serves(server: HapServer, known: Seen | None) -> bool:
     """Whether it is sent requests, as far as it is well."""
-    return bool(server.weight) and _takes(known)
-
-
-def _takes(known: Seen | None) -> bool:
-    return known is not None and not (known.stopped or known.drained)
+    takes = known is not None and not (known.stopped or known.drained)
+    return bool(server.weight) and takes
 
 
 def _so_far(leaver: Leaver | None, known: Seen | None) -> Leave | None:
@@ -347,9 +329,9 @@ def _so_far(leaver: Leaver | None, known: Seen | None) -> Leave | None:
 
 
 def _leaver(
-    server: HapServer, so_far: Leave | None, needed: bool, drain: float, now: float
+    server: HapServer, so_far: Leave | None, needed: bool, wanted: Wanted, now: float
 ) -> Leaver:
-    leave = go_on(so_far, needed, drain, now)
+    leave = go_on(so_far, needed, wanted.drain, now, server.host in wanted.distrusted)
     stopped = leave.until is not None
     return Leaver(server=server.model_copy(update={"stopped": stopped}), leave=leave)
 

@@ -125,12 +125,14 @@ def _join(server: HapServer, common: str) -> Step:
 
 
 def _ready(server: HapServer) -> list[str]:
-    """Drained first: the state that a check finds would be forgotten in maintenance."""
+    """Drained first: the state that a check finds would be forgotten in maintenance. To HAProxy it
+    is about to stop, then, and gets nothing new; the first good check ends that, while one who fell
+    needs ``rise`` of them."""
     if not server.checked:
         return [f"set server {server.path} state ready"]
     return [
         f"set server {server.path} state drain",
-        f"set server {server.path} health down",
+        f"set server {server.path} health stopping",
         f"set server {server.path} state ready",
     ]
 

@@ -21,8 +21,11 @@ from cnsmo.services.loadbalancer.drivers.hap_stat import Row
 
 FRONTEND_ROW, SERVER_ROW = 0, 2
 FRESH = ("", "INI", "* INI")
-"""Results of the checks of a server that has not been checked yet; a good one, while it is down,
-means that it is coming."""
+"""Results of the checks of a server that has not been checked yet."""
+COMING = "NOLB"
+"""Of a server that is down until its first good check; a check that failed is counted behind it."""
+STATES = {"DOWN": "down", COMING: "down", "UP": "up", "no check": "unchecked"}
+"""What we say of a server, by how what HAProxy says of it begins."""
 _COUNT = re.compile(r"^(Ulimit-n|Maxsock|Maxconn): (\d+)$", re.MULTILINE)
 
 
@@ -121,14 +124,15 @@ def _fresh(server: HapServer, row: Row | None) -> bool:
     if row is None or server.stopped or not server.checked:
         return False
     status, check = row.text("status"), row.text("check_status")
-    return status.startswith("DOWN") and (check in FRESH or check.endswith("OK") or "/" in status)
+    rising = status.startswith("DOWN") and (check in FRESH or "/" in status)
+    return rising or status == COMING
 
 
 def _state(server: HapServer, row: Row) -> str:
     status = row.text("status")
     if server.stopped or not status:
         return "drain"
-    for beginning, state in (("DOWN", "down"), ("UP", "up"), ("no check", "unchecked")):
+    for beginning, state in STATES.items():
         if status.startswith(beginning):
             return state if server.weight or state == "down" else "drain"
     return "drain"  # by hand, until apply() comes by

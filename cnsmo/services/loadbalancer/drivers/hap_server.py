@@ -136,7 +136,7 @@ PROXIES: dict[str, tuple[str, ...]] = {"": (), "v1": ("send-proxy",), "v2": ("se
 @remembered
 def _name(server: Server) -> str:
     backup = BACKUP if server.backup else ""
-    address = text.address(server.address)
+    address = text.server_address(server.address)
     return f"{text.host(server.name)}_{address}_{text.port(server.port)}{backup}"
 
 
@@ -145,7 +145,7 @@ def _server(of_all: Common, server: Server, ident: int) -> HapServer:
     return HapServer(
         name=_name(server),
         host=text.host(server.name),
-        address=str(text.address(server.address)),
+        address=str(text.server_address(server.address)),
         port=server.port,
         ident=ident,
         weight=int(text.number("weight", server.weight, 0, HEAVIEST)),
@@ -169,6 +169,6 @@ def _ident(server: Server, taken: set[int]) -> int:
 
 @remembered
 def _first_ident(server: Server) -> int:
-    address = text.address(server.address)
+    address = text.server_address(server.address)
     digest = hashlib.sha256(f"{address} {server.port} {bool(server.backup)}".encode()).digest()
     return SMALLEST_ID + int.from_bytes(digest[:8]) % IDS

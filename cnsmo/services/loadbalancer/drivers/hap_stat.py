@@ -16,7 +16,7 @@ MAINTENANCE = 0x01 | 0x02 | 0x20 | 0x40
 """Of srv_admin_state; 0x04 only tells that the file had it so (include/haproxy/server-t.h)."""
 DRAINED = 0x08 | 0x10
 CHECK_ENABLED = 0x04
-STOPPED, RUNNING = 0, 2
+STOPPED, RUNNING, STOPPING = 0, 2, 3
 """Of srv_op_state."""
 _DESCRIPTION = re.compile(r"^description: cnsmo \S+ ([0-9a-f]{32})$", re.MULTILINE)
 _FAILED = re.compile(r"\[failed: (\d+)\]")
@@ -25,8 +25,8 @@ _SESSION = re.compile(r"^(0x[0-9a-f]+): .*\bbe=(\S+) srv=(\S+) ", re.MULTILINE)
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """A server as the worker has it. ``since``: seconds since its state changed. ``passed``: good
-    checks in a row, while it is down."""
+    """A server as the worker has it. ``since``: seconds since its state changed. ``coming``: it is
+    down until its first good check."""
 
     pool: str
     name: str
@@ -39,7 +39,7 @@ class Seen:
     down: bool
     checking: bool
     since: int
-    passed: int = 0
+    coming: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -110,7 +110,7 @@ def read_servers(shown: str) -> list[Seen]:
 
 
 def _seen(row: Mapping[str, str]) -> Seen:
-    admin = int(row["srv_admin_state"])
+    admin, state = int(row["srv_admin_state"]), int(row["srv_op_state"])
     return Seen(
         pool=row["be_name"],
         name=row["srv_name"],
@@ -120,10 +120,10 @@ def _seen(row: Mapping[str, str]) -> Seen:
         weight=int(row["srv_uweight"]),
         stopped=bool(admin & MAINTENANCE),
         drained=bool(admin & DRAINED),
-        down=int(row["srv_op_state"]) == STOPPED,
+        down=state in (STOPPED, STOPPING),
         checking=bool(int(row["srv_check_state"]) & CHECK_ENABLED),
         since=int(row["srv_time_since_last_change"]),
-        passed=int(row["srv_check_health"]) if int(row["srv_op_state"]) == STOPPED else 0,
+        coming=state == STOPPING,
     )
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state that a process hands over to the next one: who is down (HAProxy's manual, 3.1); pure.
+"""The state that a process hands over to the next one: who is down, and who is new (HAProxy's
+manual, 3.1); pure.
 
 Without it every server would be taken for well until its first checks have failed.
 """
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from cnsmo.services.loadbalancer.drivers.hap_plan import Key
 from cnsmo.services.loadbalancer.drivers.hap_server import HapServer
-from cnsmo.services.loadbalancer.drivers.hap_stat import Seen
+from cnsmo.services.loadbalancer.drivers.hap_stat import STOPPED, STOPPING, Seen
 
 COLUMNS = (
     "be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight "
@@ -23,18 +24,21 @@ NOBODY = f"1\n# {COLUMNS}\n"
 
 
 def handed_over(servers: Iterable[HapServer], seen: Mapping[Key, Seen]) -> str:
-    """The file that the next process reads: those who are down, and those who are new."""
+    """The file that the next process reads. (Where ``fall`` is 1, HAProxy takes who is new for
+    down.)"""
     return NOBODY + "".join(
-        _down(server, known.since if known else 0)
+        _down(server, known)
         for server in servers
         if server.checked and not server.stopped
         if (known := seen.get(server.key)) is None or known.down
     )
 
 
-def _down(server: HapServer, since: int) -> str:
+def _down(server: HapServer, known: Seen | None) -> str:
     ident, weight = server.ident, server.weight
+    state = STOPPING if known is None or known.coming else STOPPED
+    since = known.since if known else 0
     return (
-        f"0 {server.pool} {ident} {server.name} {server.address} 0 0 {weight} {weight} {since} "
-        f"1 0 0 6 0 0 {int(bool(ident))} - {server.port} - 0 0 - - 0\n"
+        f"0 {server.pool} {ident} {server.name} {server.address} {state} 0 {weight} {weight} "
+        f"{since} 1 0 0 6 0 0 {int(bool(ident))} - {server.port} - 0 0 - - 0\n"
     )

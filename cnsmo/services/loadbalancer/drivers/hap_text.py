@@ -13,6 +13,7 @@ import re
 from typing import TypeVar
 
 from cnsmo.model.errors import DriverError
+from cnsmo.model.names import is_reachable
 
 LONGEST = 2_147_000.0
 """Seconds: HAProxy's timers count milliseconds in 31 bits."""
@@ -74,6 +75,14 @@ def address(value: object) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     except ValueError:
         raise wrong("address", value) from None
     if getattr(found, "scope_id", None):
+        raise wrong("address", value)
+    return found
+
+
+def server_address(value: object) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address of a server: a host's own, never one within the balancer itself."""
+    found = address(value)
+    if not is_reachable(found):
         raise wrong("address", value)
     return found
 

@@ -129,7 +129,9 @@ class HaproxyDriver(LoadBalancerDriver):
         host = self._host(desired, certificates, make=True)
         config = render(self._falls.calmed(desired), host)
         self._store.put(certificates)
-        changes = self._instance.converge(Wanted(config, sockets_of(desired, host), desired.drain))
+        sockets = sockets_of(desired, host)
+        wanted = Wanted(config, sockets, desired.drain, desired.distrusted)
+        changes = self._instance.converge(wanted)
         self._store.clean(certificates)
         return changes
 

@@ -53,12 +53,17 @@ def bare(members: Iterable[Member]) -> bool:
     return bool(shall) and not any(it.well for it in shall)
 
 
-def go_on(leave: Leave | None, needed: bool, drain: float, now: float) -> Leave:
+def go_on(
+    leave: Leave | None, needed: bool, drain: float, now: float, distrusted: bool = False
+) -> Leave:
     """How it goes on with one; leave: how it was, None where it begins to leave.
 
-    needed: whether its pool is bare, and it can serve. A drain that became shorter holds at once, a
+    needed: whether its pool is bare, and it can serve. distrusted: it is thrown out, and keeps
+    nothing, whoever else is well. A drain that became shorter holds at once, a
     longer one is for those who leave later.
     """
+    if distrusted:
+        return Leave(min(now, leave.hold) if leave else now, now)
     end = now + drain
     hold = min(leave.hold, end) if leave else end
     if leave is not None and leave.until is not None:

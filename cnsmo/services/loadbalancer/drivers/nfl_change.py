@@ -137,9 +137,12 @@ def _leaving(wanted: Wanted, loaded: Loaded, well: Well, now: float) -> dict[str
         for key, leave in loaded.leaving.items()
     }
     return {
-        it.key: go_on(so_far.get(it.key), needed(it, wanted.targets, well), wanted.drain, now)
+        it.key: go_on(
+            so_far.get(it.key), needed(it, wanted.targets, well), wanted.drain, now,
+            it.name in wanted.distrusted,
+        )
         for it in left
-    }
+    }  # fmt: skip
 
 
 def _stopped(target: Target, leaving: Mapping[str, Leave]) -> bool:

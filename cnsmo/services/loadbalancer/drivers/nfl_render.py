@@ -77,6 +77,7 @@ def render(
         check=_inspection(pool.check),
         targets=_numbered([*servers, *left]),
         drain=_seconds("drain", desired.drain, 0.0),
+        distrusted=desired.distrusted,
         boot_id=boot_id,
     )
 

@@ -64,8 +64,8 @@ class Wanted:
     """A whole table. ``table``: family and name. ``binds``: addresses ("": all) and ports.
     ``allow``: by IP version; None: everybody, also where nobody of that version may come.
     ``algorithm``: roundrobin, random or source. ``sticky``: clients are remembered. ``drain``:
-    seconds that servers have to leave. ``boot_id``: of the start of the host since when somebody
-    may be leaving.
+    seconds that servers have to leave, but those of distrusted hosts. ``boot_id``: of the start of
+    the host since when somebody may be leaving.
     """
 
     table: str
@@ -78,6 +78,7 @@ class Wanted:
     check: Inspection
     targets: tuple[Target, ...]
     drain: float = 0.0
+    distrusted: tuple[str, ...] = ()
     boot_id: str = ""
 
     @property
@@ -97,12 +98,13 @@ def parse(text: str | None) -> Wanted | None:
         raw: dict[str, Any] = json.loads(text or "null")
         check = raw.pop("check")
         statuses = tuple((int(low), int(high)) for low, high in check.pop("statuses"))
-        allow = raw.pop("allow")
+        allow, distrusted = raw.pop("allow"), tuple(raw.pop("distrusted", ()))
         return Wanted(
             binds=tuple((str(address), int(port)) for address, port in raw.pop("binds")),
             allow=None if allow is None else (tuple(allow[0]), tuple(allow[1])),
             check=Inspection(statuses=statuses, **check),
             targets=tuple(Target(**each) for each in raw.pop("targets")),
+            distrusted=distrusted,
             **raw,
         )
     except (ValueError, TypeError, KeyError, AttributeError, IndexError):

@@ -75,6 +75,7 @@ class OpenvpnDriver(VpnDriver):
 
     name = "openvpn"
     topologies = (Topology.HUB,)
+    announces = ("fingerprint",)
     Options = OpenvpnOptions
 
     def __init__(self, system: System, unit: str, label: str, state_dir: Path) -> None:

@@ -48,6 +48,7 @@ from cnsmo.services.vpn.drivers.wg_plan import (
 from cnsmo.services.vpn.drivers.wg_push import Pushes
 from cnsmo.services.vpn.drivers.wg_report import detail, problems
 from cnsmo.services.vpn.drivers.wg_tools import WgDevice, set_device
+from cnsmo.services.vpn.drivers.wg_usable import usable
 
 LOG = log.getLogger(__name__)
 NEXT_KEY_SECONDS = 1.0
@@ -73,6 +74,7 @@ class WireguardDriver(VpnDriver):
     """One WireGuard interface per unit."""
 
     name = "wireguard"
+    announces = ("public_key",)
     prepares = True
     Options = WireguardOptions
 
@@ -170,14 +172,15 @@ class WireguardDriver(VpnDriver):
         scene = self._look(desired)
         self._interface.require_ours(scene.link)
         pair = self._keys.ensure(0, scene.now)
-        self._wanted_peers(desired, scene, pair.current)  # refused before anything is touched
+        desired, _left_out = usable(desired, _public(pair))
+        _wanted_peers(desired, scene)  # refused before anything is touched
         changes = self._interface.ensure(kind, scene.link, scene.device)
         if changes:
             scene = self._look(desired)
         link, device = scene.link, scene.device
         if link is None or device is None:
             raise DriverError(f"VPN {self.unit}: {self._interface.name} vanished again")
-        wanted = self._wanted_peers(desired, scene, pair.current)
+        wanted = _wanted_peers(desired, scene)
         changes += self._set_device(desired, device, pair.current)
         if link.up:
             changes += self._set_peers(scene, device, wanted, desired.waiting, called=True)
@@ -198,8 +201,9 @@ class WireguardDriver(VpnDriver):
         if scene.device is None:
             return Observation(drift=(f"the device {name} does not answer",))
         pair = self._keys.load()
+        desired, left_out = usable(desired, _public(pair))
         drift = [step.found for step in link_steps(scene.link, scene.wanted_link)]
-        wanted = wanted_peers(desired, scene.device, scene.memory.peers, scene.now)
+        wanted = _wanted_peers(desired, scene)
         drift += _device_drift(desired, scene.device, pair)
         drift += [
             step.found for step in peer_steps(wanted, scene.device, scene.memory.peers, scene.now)
@@ -208,7 +212,10 @@ class WireguardDriver(VpnDriver):
         used = made_by(scene.link)
         return Observation(
             drift=tuple(drift),
-            problems=tuple(problems(desired, scene.device, scene.blocked, scene.behind, scene.now)),
+            problems=(
+                *left_out,
+                *problems(desired, scene.device, scene.blocked, scene.behind, scene.now),
+            ),
             again=self._again(pair),
             detail=detail(desired, wanted, scene.device, name, used, scene.now),
         )
@@ -218,15 +225,6 @@ class WireguardDriver(VpnDriver):
         waiting = pair is not None and pair.next is not None
         pushed = self._pushes.again(time.monotonic())
         return min(pushed or NEXT_KEY_SECONDS, NEXT_KEY_SECONDS) if waiting else pushed
-
-    def _wanted_peers(self, desired: VpnDesired, scene: _Scene, key: Key) -> dict[str, WantedPeer]:
-        wanted = wanted_peers(desired, scene.device, scene.memory.peers, scene.now)
-        if key.public in wanted:
-            raise DriverError(
-                f"{wanted[key.public].host} announces this host's own key (a copied disk?): remove "
-                f"{self.state_dir} on one of the two and restart its agent"
-            )
-        return wanted
 
     def _set_device(self, desired: VpnDesired, device: WgDevice, key: Key) -> list[str]:
         """Set what differs on the device; a port that is taken is found out before all else."""
@@ -288,6 +286,15 @@ class WireguardDriver(VpnDriver):
             f"VPN {self.unit}: UDP port {port} cannot be used ({why}): end what uses it on this "
             "host ('ss -lunp'), or declare another listen_port"
         )
+
+
+def _wanted_peers(desired: VpnDesired, scene: _Scene) -> dict[str, WantedPeer]:
+    return wanted_peers(desired, scene.device, scene.memory.peers, scene.now)
+
+
+def _public(pair: KeyPair | None) -> list[str]:
+    """This host's public keys."""
+    return [key.public for key in (pair.current, pair.next) if key] if pair else []
 
 
 def _device_drift(desired: VpnDesired, device: WgDevice, pair: KeyPair | None) -> list[str]:

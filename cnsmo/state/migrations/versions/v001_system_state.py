@@ -9,6 +9,7 @@ from sqlalchemy.dialects import mysql
 
 revision = "001"
 down_revision = None
+phase = "expand"
 
 TIME = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 MYSQL: Any = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}

@@ -7,6 +7,7 @@ from sqlalchemy.dialects import mysql
 
 revision = "002"
 down_revision = "001"
+phase = "expand"
 
 TIME = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 

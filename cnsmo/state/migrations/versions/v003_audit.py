@@ -10,6 +10,7 @@ from sqlalchemy.dialects import mysql
 
 revision = "003"
 down_revision = "002"
+phase = "expand"
 
 TIME = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 LONG = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")

@@ -71,6 +71,27 @@ def test_a_part_of_a_pool_that_cannot_be_reached_is_told(via: str | None, why: s
     )
 
 
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("10.1.0.21", "is web1's"),
+        ("10.1.0.11", "is this balancer's own"),
+        ("10.1.0.77", "is this balancer's own"),
+        ("10.1.0.100", "is this balancer's own"),
+    ],
+)
+def test_who_says_to_be_where_another_or_the_balancer_is_is_no_server(
+    address: str, why: str
+) -> None:
+    listen = {"listen": ["10.1.0.77:80"], "vip": "10.1.0.100/24", **pools(via="underlay")}
+    honest = compiled(deployment(balancer(**listen)))
+    liar = host("web9", "web", private=[f"{address}/24"], public=[], site="1")
+    made = compiled([*deployment(balancer(**listen)), liar])
+    assert made.pools == honest.pools
+    told = f"pool default is without web9: its address {address} {why}"
+    assert set(made.problems) - set(honest.problems) == {told}
+
+
 def test_of_many_that_cannot_be_reached_some_are_named() -> None:
     far = [host(f"web{at}", "web", private=[], public=[]) for at in range(10, 18)]
     made = compiled([*deployment(balancer(**pools(via="underlay"))), *far])

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Deployments to compile: by hand, and by chance."""
 
+import base64
 import datetime
+import hashlib
 import ipaddress
 from collections.abc import Iterable
 from typing import Any
@@ -45,13 +47,21 @@ def view(rows: Iterable[Row]) -> View:
     return View("shop", 1, rows, now=NOW)
 
 
+def keys_of(name: str, driver: str) -> dict[str, str]:
+    """What the members of a VPN with that driver know a host by."""
+    made = hashlib.sha256(name.encode())
+    if driver == "wireguard":
+        return {"public_key": base64.b64encode(made.digest()).decode()}
+    return {"fingerprint": made.digest().hex(":").upper()} if driver == "openvpn" else {}
+
+
 def admitted(rows: list[Row], vpn: str = "backbone") -> list[Row]:
     """The rows, with the member rows that the core makes of all hosts' announcements."""
     rows = list(rows)
     for name, known in view(rows).hosts.items():
         spec = VPN.Spec.model_validate(view(rows).get("vpn", vpn).body)
         if VPN.concerns(vpn, spec, known):
-            offer = VPN.Announcement(driver=spec.driver)
+            offer = VPN.Announcement(driver=spec.driver, **keys_of(name, spec.driver))
             rows.append(
                 row(member_kind("vpn"), joined(vpn, name), VPN.admit(view(rows), vpn, name, offer))
             )

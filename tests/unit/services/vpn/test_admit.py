@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cnsmo.model.resource import Row, View, joined, member_kind
 from cnsmo.services.base import Refused
 from cnsmo.services.vpn.admit import allocate, usable
-from cnsmo.services.vpn.spec import VpnSpec
+from cnsmo.services.vpn.spec import VpnAnnouncement, VpnSpec
 from tests.unit.services.vpn.scenes import NOW, VPN, host, instance, member, row, view
 
 
@@ -180,6 +180,7 @@ def test_without_a_row_or_a_spec_nobody_is_admitted() -> None:
 
 KEY = "HmnHWRzKdUdqpRQkN6l98YPO0CYhwPepECFk3z/Bv0Q="
 OTHER_KEY = "RRCCwaSA5A36sQi9oQT3s36Tlt4c02dcO57mNj0ZB3Y="
+THIRD_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 
 @pytest.mark.parametrize("theirs", ["public_key", "next_public_key"])
@@ -190,7 +191,7 @@ def test_a_key_that_another_member_has_is_refused(theirs: str, mine: str) -> Non
     announced = {"driver": "wireguard", "public_key": OTHER_KEY, mine: KEY}
     with pytest.raises(Refused, match="a has announced the same key"):
         VPN.admit(view(rows), "backbone", "b", VPN.Announcement.model_validate(announced))
-    announced[mine] = OTHER_KEY
+    announced[mine] = THIRD_KEY
     VPN.admit(view(rows), "backbone", "b", VPN.Announcement.model_validate(announced))
 
 
@@ -225,3 +226,13 @@ def test_hosts_change_their_keys_one_after_the_other() -> None:
     assert [wanted(name) for name in "abc"] == [1, 1, 0]
     rows.append(row("agent", "b/vpn", {"state": "down", "reason": ""}))
     assert wanted("c") == 1, "nobody waits for a host whose agent does not work"
+
+
+@pytest.mark.parametrize(
+    ("driver", "key"), [("wireguard", "public_key"), ("openvpn", "fingerprint")]
+)
+def test_who_announces_nothing_to_be_known_by_is_refused(driver: str, key: str) -> None:
+    topology = {"topology": "hub", "hub": "web"} if driver == "openvpn" else {}
+    rows = [host("a", "web"), instance(driver=driver, **topology)]
+    with pytest.raises(Refused, match=f"the driver {driver} announces its {key}"):
+        VPN.admit(view(rows), "backbone", "a", VpnAnnouncement(driver=driver))

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cnsmo.services.vpn.spec import Topology, VpnAnnouncement, VpnSpec, check_key
+from cnsmo.services.vpn.spec import Topology, VpnAnnouncement, VpnMember, VpnSpec, check_key
 
 KEY = base64.b64encode(bytes(range(32))).decode()
+PRINT = ":".join(["AB"] * 32)
 
 
 def spec(**given: Any) -> VpnSpec:
@@ -83,6 +84,8 @@ def test_nothing_else_is_a_key(text: str) -> None:
         {"driver": "openvpn", "fingerprint": ":".join(["aa"] * 32)},
         {"driver": "wireguard", "private_key": KEY},
         {"driver": "wireguard", "addresses": ["10.66.0.1"]},
+        {"driver": "wireguard", "public_key": KEY, "next_public_key": KEY},
+        {"driver": "openvpn", "fingerprint": PRINT, "next_fingerprint": PRINT},
     ],
 )
 def test_a_host_cannot_announce_just_anything(wrong: dict[str, Any]) -> None:
@@ -91,6 +94,10 @@ def test_a_host_cannot_announce_just_anything(wrong: dict[str, Any]) -> None:
 
 
 def test_public_halves_can_be_announced() -> None:
-    fingerprint = ":".join(["AB"] * 32)
-    made = VpnAnnouncement(driver="openvpn", public_key=KEY, fingerprint=fingerprint)
+    made = VpnAnnouncement(driver="openvpn", public_key=KEY, fingerprint=PRINT)
     assert made.public_key == KEY
+
+
+def test_a_row_from_before_that_nobody_could_announce_now_is_read_all_the_same() -> None:
+    said = {"driver": "wireguard", "public_key": KEY, "next_public_key": KEY}
+    assert VpnMember(addresses=("10.66.0.1",), **said).next_public_key == KEY

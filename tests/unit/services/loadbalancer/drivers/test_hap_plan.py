@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnsmo.model.errors import DriverError
 from cnsmo.services.loadbalancer.desired import (
     Algorithm,
     Check,
@@ -25,7 +26,7 @@ from cnsmo.services.loadbalancer.drivers.hap_plan import (
     strays,
 )
 from cnsmo.services.loadbalancer.drivers.hap_render import Config, render
-from cnsmo.services.loadbalancer.drivers.hap_server import HapServer
+from cnsmo.services.loadbalancer.drivers.hap_server import HapServer, servers_of
 from cnsmo.services.loadbalancer.drivers.hap_stat import Seen
 from cnsmo.services.loadbalancer.drivers.hap_state import NOBODY, handed_over
 from tests.unit.services.loadbalancer.drivers.hap_words import HOST, PLAIN
@@ -72,7 +73,7 @@ def test_a_new_server_is_down_until_it_was_checked() -> None:
         "pool-max-conn -1 check inter 2000ms rise 2 fall 3",
         f"enable health www/{NAME2}",
         f"set server www/{NAME2} state drain",
-        f"set server www/{NAME2} health down",
+        f"set server www/{NAME2} health stopping",
         f"set server www/{NAME2} state ready",
     ]
     assert plan.steps[0].told == "web2 (10.66.0.2:80) in www joined"
@@ -165,6 +166,9 @@ def test_the_next_process_hears_of_who_is_down_and_who_is_new() -> None:
     assert (first["srv_name"], second["srv_name"]) == (NAME1, NAME2)
     assert (first["srv_time_since_last_change"], first["srv_op_state"]) == ("60", "0")
     assert (second["srv_addr"], second["srv_port"]) == ("10.66.0.2", "80")
+    assert second["srv_op_state"] == "3"
+    there["www", NAME1] = dataclasses.replace(there["www", NAME1], coming=True)
+    assert " 3 0 1 1 60 " in handed_over(servers, there).splitlines()[2]
     drained = [it.model_copy(update={"stopped": True}) for it in servers]
     assert handed_over(drained, {}) == NOBODY
 
@@ -194,3 +198,9 @@ def test_each_command_is_one(servers: list[HapServer], data: Any) -> None:
         assert COMMAND.fullmatch(command)
     for server in servers:
         assert all(COMMAND.fullmatch(it) for it in removal(server, overdue=True))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::1", "169.254.169.254", "224.0.0.1"])
+def test_no_server_is_within_the_balancer_itself(address: str) -> None:
+    with pytest.raises(DriverError, match="cannot be rendered"):
+        servers_of(Pool("default", (Server("web1", address, 80),)))

@@ -51,7 +51,8 @@ def state(status: str, **changes: Any) -> tuple[str, str]:
     ("status", "shown"),
     [
         ("UP", "up"), ("UP 1/3", "up"), ("DOWN", "down"), ("DOWN 1/2", "down"),
-        ("no check", "unchecked"), ("MAINT", "drain"), ("DRAIN", "drain"), ("NOLB", "drain"),
+        ("no check", "unchecked"), ("MAINT", "drain"), ("DRAIN", "drain"),
+        ("NOLB", "down"), ("NOLB 1/3", "down"),
     ],
 )  # fmt: skip
 def test_states(status: str, shown: str) -> None:
@@ -97,6 +98,11 @@ def test_figures_and_who_leaves() -> None:
         ),
         ([row(NAME1, "DOWN", check_status="INI"), row(NAME2, "MAINT")], []),
         ([row(NAME1, "DOWN 1/2", check_status="L4OK"), row(NAME2, "MAINT")], []),
+        ([row(NAME1, "NOLB", check_status="L4OK"), row(NAME2, "MAINT")], []),
+        (
+            [row(NAME1, "NOLB 2/3", check_status="L4CON"), row(NAME2, "MAINT")],
+            ["no server of the pool www is up"],
+        ),
     ],
 )
 def test_a_pool_without_anybody_is_a_problem_once_that_is_known(

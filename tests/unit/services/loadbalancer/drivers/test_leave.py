@@ -75,3 +75,9 @@ def test_who_leaves_is_stopped_for_good_and_gone_within_two_drains(
         if before.until is not None:
             assert after.until is not None
             assert after.until <= before.until
+
+
+@pytest.mark.parametrize("needed", [True, False])
+@pytest.mark.parametrize("leave", [None, Leave(NOW + 9), Leave(NOW + 9, NOW + 9)])
+def test_who_is_distrusted_has_no_time(leave: Leave | None, needed: bool) -> None:
+    assert go_on(leave, needed, DRAIN, NOW, distrusted=True).over(NOW)
