@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from oslo_log import log
 
-from cnsmo.agent.rounds import heard
+from cnsmo.agent.rounds import heard, is_newly_asked
 from cnsmo.agent.wakeup import Reason, Wakeup, jittered
 from cnsmo.bus.clients import CoreClient
 from cnsmo.model.errors import CnsmoError, Unavailable
@@ -75,6 +75,16 @@ class Heart:
         self._seen = revision
         self._announced = announced
         self.misheard = misheard
+
+    def is_asked(self, observe_at: datetime.datetime | None) -> bool:
+        """Whether an operator wants to see how things stand, who was not heard until now.
+
+        observe_at: when the last operator asked, as the core says with what changed.
+        """
+        if not is_newly_asked(observe_at, self._looked):
+            return False
+        self._looked = observe_at
+        return True
 
     def time(self) -> datetime.datetime | None:
         """What time it is by the cores' clock, as the last answer told; None: there was none yet.

@@ -88,6 +88,11 @@ def is_misheard(view: View, host: str, service: str, told: Said | None) -> bool:
     return (row.body["state"], row.body["reason"]) != told
 
 
+def is_newly_asked(asked: datetime.datetime | None, looked: datetime.datetime | None) -> bool:
+    """Whether an operator wants an observation. asked, looked: as told now, and the last time."""
+    return asked is not None and asked != looked
+
+
 @dataclasses.dataclass(frozen=True)
 class Heard:
     """What a heartbeat's answer asks for."""
@@ -114,5 +119,5 @@ def heard(
         confirmed.get(service, 0) < revision <= answer.confirmed.get(service, 0)
         for service, revision in announced.items()
     )
-    asked = answer.observe_at is not None and answer.observe_at != looked
+    asked = is_newly_asked(answer.observe_at, looked)
     return Heard(answer.head != seen, newly, bool(answer.forgotten) or asked or misheard)

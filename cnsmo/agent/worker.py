@@ -148,7 +148,8 @@ class Worker:
         self._tell_facts(Reason.RESYNC in reasons)
         changes = self._fetch()
         left, self._unfinished = self._unfinished, True
-        asked = bool(set(reasons) & {Reason.RESYNC, Reason.LOOK, Reason.REPORT})
+        wanted = Reason.REPORT in reasons or self._heart.is_asked(changes.observe_at)
+        asked = wanted or bool(set(reasons) & {Reason.RESYNC, Reason.LOOK})
         plan = rounds.plan(changes.rows, asked, left, self._behind())
         untold = False
         trouble: Unavailable | None = None
@@ -168,7 +169,7 @@ class Worker:
                 raise trouble
             for agent, outcome in outcomes:
                 if outcome is not None:
-                    self._tell(agent.service.name, outcome, left or Reason.REPORT in reasons)
+                    self._tell(agent.service.name, outcome, left or wanted)
                     untold |= outcome.untold
         if plan.beats and not untold:
             self._heart.beat(catch_up=plan.catches_up)

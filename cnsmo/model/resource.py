@@ -84,12 +84,15 @@ class Changes(BaseModel):
     """The answer to "what changed since R": the latest version of each row, and tombstones.
 
     ``snapshot`` says that the rows are all there is and replace what the reader had.
+    ``observe_at``: an operator wants observations that are newer; None: nobody does, or an older
+    core does not say so.
     """
 
     deployment: str
     head: int
     snapshot: bool
     rows: list[Row]
+    observe_at: datetime.datetime | None = None
 
 
 class View:

@@ -139,6 +139,7 @@ class Store:
                 DEPLOYMENTS.c.name.label("deployment"),
                 DEPLOYMENTS.c.revision.label("head"),
                 DEPLOYMENTS.c.purged,
+                DEPLOYMENTS.c.observe_at,
                 RESOURCES,
             )
             .select_from(
@@ -163,6 +164,7 @@ class Store:
             head=first["head"],
             snapshot=needs_snapshot(since, first["head"], first["purged"]),
             rows=[to_row(record) for record in records if record["kind"] is not None],
+            observe_at=_aware(first["observe_at"]),
         )
 
     def state_of(self, deployment_id: int, kind: str, name: str) -> str | None:

@@ -67,6 +67,17 @@ class RabbitmqCluster:
         for member in reversed(self.members):
             member.close()
 
+    def create_vhost(self, timeout: float = 30) -> Vhost:
+        """A new one that all members serve: each starts it by itself, a while after it was made."""
+        made = self.members[0].create_vhost()
+        up = f"rabbit_vhost_sup_sup:is_vhost_alive({binary(made.name)})"
+        wait_until(
+            lambda: all(member.evaluate(up) is True for member in self.members),
+            timeout,
+            "all members have the new virtual host",
+        )
+        return made
+
     def transport_url(self, vhost: Vhost) -> str:
         """For oslo.messaging: all members."""
         account = f"{vhost.user}:{vhost.password}"

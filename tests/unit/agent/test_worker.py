@@ -47,6 +47,7 @@ class Core:
         self.reasons: list[str] = []
         self.services: list[str] = []
         self.syncs = 0
+        self.observe_at: datetime.datetime | None = None
 
     def _call(self, name: str) -> None:
         self.called.append(name)
@@ -61,7 +62,13 @@ class Core:
         self.syncs += 1
         self._fail("sync")
         rows = [it for it in self.rows if it.revision > since]
-        return Changes(deployment="shop", head=len(self.rows), snapshot=False, rows=rows)
+        return Changes(
+            deployment="shop",
+            head=len(self.rows),
+            snapshot=False,
+            rows=rows,
+            observe_at=self.observe_at,
+        )
 
     def facts(self, facts: HostFacts) -> None:
         """Nothing is new in them."""
@@ -137,6 +144,35 @@ def test_what_the_core_holds_against_what_it_was_told_is_told_again_at_the_next_
     worker.work(reasons)
     assert core.called == ["report", "ready"]
     assert not worker._heart.misheard
+
+
+def test_who_is_asked_for_an_observation_while_others_report_is_not_deaf(
+    worker: Worker, core: Core
+) -> None:
+    worker.work({Reason.SYNC})
+    worker.work({Reason.SYNC})
+    core.called.clear()
+    # One hint tells of both; what others report is not worth a heartbeat.
+    core.observe_at = NOW
+    core.rows.append(row(len(core.rows) + 1, "agent", "db1/vpn", {"state": "ready", "reason": ""}))
+    worker.work({Reason.SYNC})
+    assert core.called == ["report", "ready"]
+    core.called.clear()
+    worker.work({Reason.SYNC})
+    assert core.called == [], "it was told"
+
+
+def test_an_observation_that_could_not_be_told_is_told_in_the_next_round(
+    worker: Worker, core: Core
+) -> None:
+    worker.work({Reason.SYNC})
+    core.called.clear()
+    core.observe_at = NOW
+    core.failures["report"] = 1
+    with pytest.raises(Unavailable):
+        worker.work({Reason.SYNC})
+    worker.work({Reason.SYNC})
+    assert core.called[-1] == "ready"
 
 
 def test_what_is_known_is_in_force_though_the_core_takes_no_announcement(

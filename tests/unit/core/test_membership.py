@@ -410,11 +410,16 @@ def test_an_agent_that_the_core_does_not_know_is_asked_to_report(
     assert web1.heartbeat(beat={"applied": {"vpn": 0}})["forgotten"] == []
 
 
-def test_a_heartbeat_says_when_an_operator_looks(operator: Operator, web1: Caller) -> None:
+def test_heartbeats_and_changes_say_when_an_operator_looks(
+    operator: Operator, web1: Caller
+) -> None:
     beat = {"applied": {"vpn": 0}}
     assert web1.heartbeat(beat=beat)["observe_at"] is None
+    assert web1.sync(since=0)["observe_at"] is None
     operator.look(deployment="shop")
-    assert web1.heartbeat(beat=beat)["observe_at"] is not None
+    looked = web1.heartbeat(beat=beat)["observe_at"]
+    assert looked is not None
+    assert web1.sync(since=0)["observe_at"] == looked
 
 
 def test_a_wrong_heartbeat_is_refused(web1: Caller) -> None:
