@@ -53,7 +53,7 @@ class RabbitmqCluster:
         try:
             for member in self.members:
                 member.start()
-            wait_until(lambda: self._running() == len(self.members), 60, "all are one cluster")
+            wait_until(self._whole, 60, "all are one cluster")
         except BaseException:
             self.close()
             raise
@@ -66,17 +66,6 @@ class RabbitmqCluster:
         """End all."""
         for member in reversed(self.members):
             member.close()
-
-    def create_vhost(self, timeout: float = 30) -> Vhost:
-        """A new one that all members serve: each starts it by itself, a while after it was made."""
-        made = self.members[0].create_vhost()
-        up = f"rabbit_vhost_sup_sup:is_vhost_alive({binary(made.name)})"
-        wait_until(
-            lambda: all(member.evaluate(up) is True for member in self.members),
-            timeout,
-            "all members have the new virtual host",
-        )
-        return made
 
     def transport_url(self, vhost: Vhost) -> str:
         """For oslo.messaging: all members."""
@@ -94,5 +83,10 @@ class RabbitmqCluster:
         )
         return next(member for member in self.members if member.node == name)
 
-    def _running(self) -> int:
-        return int(self.members[0].evaluate("length(rabbit_mnesia:cluster_nodes(running))"))
+    def _whole(self) -> bool:
+        """Whether all have joined and are booted: a virtual host that is made before that never
+        comes up on who was not."""
+        joined = self.members[0].evaluate("length(rabbit_mnesia:cluster_nodes(running))")
+        return joined == len(self.members) and all(
+            member.evaluate("rabbit:is_booted()") is True for member in self.members
+        )

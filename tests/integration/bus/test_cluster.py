@@ -27,7 +27,7 @@ def cluster() -> Iterator[RabbitmqCluster]:
 
 @pytest.fixture
 def vhost(cluster: RabbitmqCluster) -> Vhost:
-    return cluster.create_vhost()
+    return cluster.members[0].create_vhost()
 
 
 @pytest.fixture
