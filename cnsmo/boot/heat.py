@@ -135,7 +135,7 @@ class Heat:
             "identity": {"methods": ["password"], "password": user},
             "scope": {"project": {"id": seat.project_id}},
         }
-        url = re.sub(r"/(v2\.0|v3)?/?$", "", seat.auth_url) + "/v3/auth/tokens"
+        url = re.sub(r"(/(v2\.0|v3)?)*$", "", seat.auth_url) + "/v3/auth/tokens"
         told, headers = _json(url, {"auth": asked}, {})
         self._endpoint = _endpoint(told, seat.region_name)
         self._token = headers.get("X-Subject-Token", "")

@@ -221,8 +221,7 @@ def test_the_other_region_gets_parameters_that_its_template_has() -> None:
     assert needed <= set(there["parameters"]) <= set(known)
 
 
-def test_templates_are_clean_yaml() -> None:
-    rules = """
+RULES = """
 extends: default
 rules:
   braces: {max-spaces-inside: 0}
@@ -230,10 +229,27 @@ rules:
   line-length: {max: 120}
   comments: {min-spaces-from-content: 1}
 """
+CLOUD_INIT_RULES = """
+extends: default
+rules:
+  document-start: disable
+  line-length: {max: 140}
+  comments: {require-starting-space: false}
+  indentation: {indent-sequences: false}
+"""
+"""Their first lines are headers of cloud-init's."""
+
+
+@pytest.mark.parametrize(
+    ("folder", "rules"), [("heat_templates", RULES), ("cloudinit", CLOUD_INIT_RULES)]
+)
+def test_templates_and_user_data_are_clean_yaml(folder: str, rules: str) -> None:
+    files = sorted((engine.TOP / folder).rglob("*.yaml"))
     config = YamlLintConfig(rules)
     found = [
         f"{path.relative_to(engine.TOP)}: {problem}"
-        for path in FILES
+        for path in files
         for problem in linter.run(path.read_text(), config)
     ]
+    assert files
     assert found == []
