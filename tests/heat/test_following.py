@@ -229,6 +229,10 @@ def test_a_document_is_applied_and_its_change_too(cloud: Cloud, follower: dict[s
     cloud.during(lambda: heat.Heat(second.reply).signal({"deploy_status_code": 0}))
     list(updating)
     assert made.state == ("UPDATE", "COMPLETE"), made.status_reason
+    last = stack.Stack.load(utils.dummy_context(), stack_id=made.id)
+    last.delete()
+    assert last.state == ("DELETE", "COMPLETE"), last.status_reason
+    assert read(cloud, follower) == [], "nobody was waited for"
 
 
 def test_a_document_that_is_refused_fails_the_stack_with_the_reason(

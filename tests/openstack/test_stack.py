@@ -3,8 +3,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +15,7 @@ from oslo_config import cfg
 
 from cnsmo.core.server import CoreServer
 from tests.beds.bed import MissingPackage
-from tests.booting import MANAGE
+from tests.booting import MANAGE, wheelhouse
 from tests.eventually import eventually
 from tests.joining import make_authority
 from tests.openstack import guest
@@ -40,10 +38,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("guest")
     for folder in (wheels, made):
         folder.chmod(0o755)
-    python = {**os.environ, "CNSMO_PYTHON": sys.executable}
-    subprocess.run([TOP / "tools" / "wheelhouse.sh", wheels, "3.11"], check=True, env=python)
     try:
-        return guest.files(made / "root", wheels)
+        return guest.files(made / "root", wheelhouse(wheels)[0])
     except MissingPackage as error:
         pytest.skip(f"no guests: {error}")
 
