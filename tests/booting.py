@@ -4,6 +4,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ def wheelhouse(folder: Path, versions: Sequence[str] = ()) -> tuple[Path, str]:
     given = os.environ.get("CNSMO_WHEELHOUSE")
     place = Path(given) if given else folder
     words = [TOP / "tools" / "wheelhouse.sh", place, *versions]
-    made = subprocess.run(words, capture_output=True, text=True, check=False)
+    python = {"CNSMO_PYTHON": sys.executable, **os.environ}
+    made = subprocess.run(words, capture_output=True, text=True, check=False, env=python)
     assert made.returncode == 0, made.stderr
     return place, made.stdout.split()[-1]
 

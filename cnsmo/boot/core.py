@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from cnsmo.boot import broker, volume
 from cnsmo.boot.machine import Machine, say
 from cnsmo.boot.parameters import CoreParameters
@@ -98,9 +100,9 @@ def _await_core(machine: Machine, patience: float) -> list[dict[str, Any]]:
 
 
 def _apply(machine: Machine) -> None:
-    """Apply the document that came with the user-data, if one did."""
+    """Apply the document that came with the user-data, if one did that says something."""
     document = machine.path(DOCUMENT)
-    if document.exists():
+    if document.exists() and yaml.safe_load(machine.read(DOCUMENT)):
         machine.write(DOCUMENT, machine.read(DOCUMENT), ACCOUNT)  # which reads it
         say(f"applying {DOCUMENT}")
         _manage(machine, "apply", str(DOCUMENT))

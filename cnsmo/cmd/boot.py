@@ -33,6 +33,9 @@ def main() -> int:
     other.add_argument(
         "--renew", action="store_true", help="give the broker here a new certificate"
     )
+    other.add_argument(
+        "--follow", action="store_true", help="apply what the Heat stack of this core declares"
+    )
     asked = parser.parse_args()
     machine = Machine(LocalSystem(), Path(sys.prefix))
     # What the other roles need is not imported: on a small VM that takes seconds.
@@ -44,6 +47,10 @@ def main() -> int:
         from cnsmo.boot import broker
 
         return program.run("cnsmo-boot", lambda: broker.renew(machine))
+    if asked.follow:
+        from cnsmo.boot import follow
+
+        return program.run("cnsmo-boot", lambda: follow.run(machine))
     try:
         told: dict[str, Any] = {"data": _boot(Path(first.PARAMETERS), machine)}
     except (CnsmoError, OSError) as exc:
@@ -55,9 +62,11 @@ def main() -> int:
 def _boot(path: Path, machine: Machine) -> dict[str, Any]:
     given = parameters(path.read_text())
     if isinstance(given, CoreParameters):
-        from cnsmo.boot import core
+        from cnsmo.boot import core, follow
 
-        return core.boot(given, machine)
+        told = core.boot(given, machine)
+        follow.begin(machine)
+        return told
     from cnsmo.boot import agent
 
     return agent.boot(given, machine)

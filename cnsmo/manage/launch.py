@@ -89,21 +89,46 @@ cnsmo-manage cloud launch web --count 5 ...      # two more
             return
         self._clear(deployer, missing)
         if missing.orders:
-            token = self._token(name, parsed_args, len(missing.orders))
-            said = draft.model_copy(update={"token": str(token.token)}) if draft else None
-            orders = [self._order(order, parsed_args, said) for order in missing.orders]
-            try:
-                launch.Launch(deployer, self._show).run(
-                    orders, parsed_args.patience, parsed_args.keep
-                )
-            except BaseException:
-                if not parsed_args.keep:
-                    self.session.client.token_revoke(name, token.id)
-                raise
+            self._launch(deployer, name, missing, parsed_args, draft)
         if parsed_args.no_wait:
             self.say(f"{len(names)} VMs of {parsed_args.group} run.")
         else:
             self._ready(name, names, parsed_args.wait)
+
+    def _launch(
+        self,
+        deployer: Deployer,
+        deployment: str,
+        missing: Missing,
+        args: argparse.Namespace,
+        draft: AgentParameters | None,
+    ) -> None:
+        """Make what is missing; of a VM that cannot be, the token is no use any more."""
+        from cnsmo.cloud import launch
+
+        tokens: dict[str, TokenStatus] = {}
+        one = launch.Launch(deployer, self._show)
+        try:
+            orders = []
+            for order in missing.orders:
+                said = None
+                if draft is not None:
+                    made = tokens[order.name] = self._token(deployment, args)
+                    said = draft.model_copy(update={"token": str(made.token), "name": order.name})
+                orders.append(self._order(order, args, said))
+            one.run(orders, args.patience, args.keep)
+        except BaseException:
+            kept = {server.name for server in one.made} if args.keep else set()
+            for name, token in tokens.items():
+                if name not in kept:
+                    self._take_back(deployment, name, token)
+            raise
+
+    def _take_back(self, deployment: str, name: str, token: TokenStatus) -> None:
+        try:
+            self.session.client.token_revoke(deployment, token.id)
+        except CnsmoError as exc:
+            self.note(f"{name}: its token {token.id} is not revoked: {exc}")
 
     def _names(self, args: argparse.Namespace) -> list[str]:
         from cnsmo.model.names import check_group, check_label
@@ -136,20 +161,21 @@ cnsmo-manage cloud launch web --count 5 ...      # two more
         given |= {"token": token, "wait": str(int(args.wait))}
         return userdata.checked(AgentParameters, given)
 
-    def _token(self, deployment: str, args: argparse.Namespace, uses: int) -> TokenStatus:
+    def _token(self, deployment: str, args: argparse.Namespace) -> TokenStatus:
+        """For one VM: who reads its user-data can take its place, and nobody else's."""
         from cnsmo.model.messages import TokenRequest
 
         life = int(args.patience + args.wait + MARGIN)
-        request = TokenRequest(groups=[args.group], lifetime=life, uses=uses)
+        request = TokenRequest(groups=[args.group], lifetime=life, uses=1)
         return self.session.client.token_create(deployment, request)
 
     def _order(self, order: Order, args: argparse.Namespace, said: AgentParameters | None) -> Order:
-        """The whole order; its user-data names the host."""
+        """The whole order, with the user-data if it needs some."""
         from cnsmo.boot import render
 
         text = ""
         if said is not None:
-            text = render.render(said.model_copy(update={"name": order.name}))
+            text = render.render(said)
             render.packed(text, compress=False)
         return dataclasses.replace(
             order,

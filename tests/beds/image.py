@@ -27,20 +27,20 @@ SERVICES = [
 """What CNSMO's services need, and a core."""
 MACHINE = [*SERVICES, "wireguard-go", "python3-pip"]
 """What a machine has, beside these, that boots on a kernel without WireGuard and has no archive."""
-NOT_STARTED = ["haproxy", "nftables", "rabbitmq-server", "apt-daily.timer"]
+NOT_STARTED = ["haproxy", "keepalived", "nftables", "rabbitmq-server", "apt-daily.timer"]
 SETTINGS = "locale: C.UTF-8\nssh_genkeytypes: [ed25519]\n"
 """Of cloud-init: as images of clouds have them, where locales are made already."""
 WAY = r"^Acquire::[a-zA-Z]+::(Proxy|CaInfo|Verify|No-Cache|Timeout)"
 """Of apt's configuration: how this machine reaches its archives."""
 
 
-def make(into: Path) -> None:
+def make(into: Path, *more: str) -> None:
     """Put the files of a machine of this release into a directory, with all that CNSMO needs.
 
-    Raises MissingPackage without debootstrap.
+    more: packages beside that. Raises MissingPackage without debootstrap.
     """
     _need("systemd-nspawn", "systemd-container")
-    packages = [*system(own_release()), *MACHINE]
+    packages = [*system(own_release()), *MACHINE, *more]
     kept = cached(f"boot-{own_release()}", packages)
     if kept is not None and kept.exists():
         _run("tar", "-C", str(into), "-xf", str(kept))

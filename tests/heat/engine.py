@@ -2,6 +2,7 @@
 """Heat's own engine in this process: no service, no cloud; what a cloud would say is assumed."""
 
 import contextlib
+import functools
 import pathlib
 import sys
 import warnings
@@ -38,6 +39,7 @@ CONSTRAINTS = {
 """Of parameters: whether a cloud has such a thing."""
 
 
+@functools.cache
 def start() -> None:
     """Begin; once in a process."""
     cfg.CONF([], project="heat", default_config_files=[], default_config_dirs=[])
@@ -96,8 +98,8 @@ def environment_of(parameters: dict[str, Any]) -> environment.Environment:
     return environment.Environment({"resource_registry": registry, "parameters": parameters})
 
 
-def load(name: str, parameters: dict[str, Any]) -> stack.Stack:
-    """A stack of a template of ours, not created."""
+def load(name: str, parameters: dict[str, Any], called: str = "") -> stack.Stack:
+    """A stack of a template of ours, not created; called: by default as the template is."""
     path = TEMPLATES / name
     text = absolute(path)
     known = files()
@@ -105,7 +107,7 @@ def load(name: str, parameters: dict[str, Any]) -> stack.Stack:
     made = template.Template(
         template_format.parse(text), files=known, env=environment_of(parameters)
     )
-    return stack.Stack(utils.dummy_context(), path.stem.replace("_", "-"), made)
+    return stack.Stack(utils.dummy_context(), called or path.stem.replace("_", "-"), made)
 
 
 def absolute(path: pathlib.Path) -> str:

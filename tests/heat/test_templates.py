@@ -26,6 +26,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "agents.yaml": {**VM, **NET, **JOIN, "count": 2},
     "agents_scaling.yaml": {**VM, **NET, **JOIN},
     "lib/host.yaml": {**VM, **NET, **JOIN, "security_group": "sg"},
+    "lib/deployment.yaml": {"core": "id", "document": {"deployment": "shop"}},
     "lib/told.yaml": {"data": {"core": {"ca": DIGEST}}},
     "examples/two_tier.yaml": {**VM, "external_network": "public"},
     "examples/attach.yaml": {**VM, **NET, **JOIN},
@@ -37,6 +38,7 @@ OPTIONS = [
     {"external_network": ""},
     {"vip": "10.1.0.9", "affinity": "anti-affinity"},
     {"volume_size": 10, "groups": "web=2", "document": {"deployment": "main"}},
+    {"within": 120},
     {"script": "#!/bin/sh\ntrue\n", "name": "web1", "leave": "shutdown", "server_group": "sg"},
     {"leaving": "0,2", "leave": "shutdown"},
     {"requirements": "https://192.0.2.1/r.txt", "requirements_sha256": DIGEST},
@@ -155,15 +157,22 @@ def test_the_user_data_is_the_file_itself() -> None:
 
 def test_nothing_in_a_document_ends_the_file_that_it_is_written_to() -> None:
     nasty = {"deployment": "main", "x": 'a"}\n- {path: /etc/shadow}\n#cloud-config\n$config'}
-    text = resolved("core.yaml", {"document": nasty}, "document_text")["value"]
-    assert json.loads(text) == nasty
-    template = text_of("core.yaml")["resources"]["document_part"]["properties"]["config"]
+    given = {"core": "id", "document": nasty}
+    assert json.loads(resolved("lib/deployment.yaml", given, "text")["value"]) == nasty
+    template = text_of("core.yaml")["resources"]["follow_part"]["properties"]["config"]
     replace = template["str_replace"]
-    replace["params"]["$config"]["write_files"][0]["content"] = text
+    replace["params"]["$config"]["write_files"][0]["content"] = json.dumps(nasty)
     made = ReplaceJson(None, "str_replace", replace).result()
     config = yaml.safe_load(made)
     assert json.loads(config["write_files"][0]["content"]) == nasty
     assert list(config) == ["merge_how", "write_files"]
+
+
+def test_a_core_without_a_document_applies_none() -> None:
+    assert "first_deployment" not in engine.load("core.yaml", PARAMETERS["core.yaml"]).resources
+    document = {"deployment": "main"}
+    made = resolved("core.yaml", {"document": document, "within": 60}, "first_deployment")
+    assert (made["document"], made["within"]) == (document, 60)
 
 
 def test_a_signal_that_is_too_long_for_one_metadatum_is_cut_into_several() -> None:
@@ -212,8 +221,7 @@ def test_the_other_region_gets_parameters_that_its_template_has() -> None:
     assert needed <= set(there["parameters"]) <= set(known)
 
 
-def test_templates_are_clean_yaml() -> None:
-    rules = """
+RULES = """
 extends: default
 rules:
   braces: {max-spaces-inside: 0}
@@ -221,10 +229,27 @@ rules:
   line-length: {max: 120}
   comments: {min-spaces-from-content: 1}
 """
+CLOUD_INIT_RULES = """
+extends: default
+rules:
+  document-start: disable
+  line-length: {max: 140}
+  comments: {require-starting-space: false}
+  indentation: {indent-sequences: false}
+"""
+"""Their first lines are headers of cloud-init's."""
+
+
+@pytest.mark.parametrize(
+    ("folder", "rules"), [("heat_templates", RULES), ("cloudinit", CLOUD_INIT_RULES)]
+)
+def test_templates_and_user_data_are_clean_yaml(folder: str, rules: str) -> None:
+    files = sorted((engine.TOP / folder).rglob("*.yaml"))
     config = YamlLintConfig(rules)
     found = [
         f"{path.relative_to(engine.TOP)}: {problem}"
-        for path in FILES
+        for path in files
         for problem in linter.run(path.read_text(), config)
     ]
+    assert files
     assert found == []

@@ -20,6 +20,7 @@ PROGRAM = TOP / "tools" / "openstack-lab"
 GIVEN = "CNSMO_OPENSTACK_LAB"
 NEEDS = {
     "mariadbd": "mariadb-server",
+    "rabbitmqctl": "rabbitmq-server",
     "libvirtd": "libvirt-daemon",
     "qemu-system-x86_64": "qemu-system-x86",
     "genisoimage": "genisoimage",
@@ -47,7 +48,11 @@ class Lab:
             if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
                 raise MissingPackage(f"package {package} is not installed")
         made = cls(scratch / "lab", own=True)
-        made.run("start", "--virt", "libvirt", "--octavia")
+        try:
+            made.run("start", "--virt", "libvirt", "--octavia")
+        except AssertionError:
+            made.close()  # what it said is in the error
+            raise
         return made
 
     @property

@@ -41,11 +41,16 @@ def test_vms_are_made_with_user_data_of_their_own(
     made = servers(cloud)
     assert made.keys() == {"web0", "web1"}
     assert {one.status for one in made.values()} == {"ACTIVE"}
-    assert made["web0"].metadata == {"cnsmo_deployment": "shop", "cnsmo_group": "web"}
+    (port,) = cloud.network.ports(device_id=made["web0"].id)
+    assert made["web0"].metadata == {
+        "cnsmo_deployment": "shop",
+        "cnsmo_group": "web",
+        "cnsmo_port": port.id,
+    }
     text = base64.b64decode(admin.compute.get_server(made["web1"].id).user_data).decode()
     assert text.startswith("## template: jinja")
     assert '"name": "web1"' in text
-    assert tokens(operator) == [2]
+    assert tokens(operator) == [1, 1], "one for each"
 
 
 def test_launching_again_makes_what_is_missing(

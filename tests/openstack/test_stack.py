@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stack is complete when its agents are ready, and for no other reason; nothing of it is left."""
 
+import json
 import os
-import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,12 @@ from oslo_config import cfg
 
 from cnsmo.core.server import CoreServer
 from tests.beds.bed import MissingPackage
+from tests.booting import MANAGE, wheelhouse
 from tests.eventually import eventually
 from tests.joining import make_authority
 from tests.openstack import guest
 from tests.openstack.lab import TOP, Lab, everything
-from tests.openstack.standins import FLAVOR, StandIns
+from tests.openstack.standins import FLAVOR, StandIn, StandIns
 
 TEMPLATES = TOP / "heat_templates"
 PATIENCE = 1500
@@ -38,10 +38,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("guest")
     for folder in (wheels, made):
         folder.chmod(0o755)
-    python = {**os.environ, "CNSMO_PYTHON": sys.executable}
-    subprocess.run([TOP / "tools" / "wheelhouse.sh", wheels, "3.11"], check=True, env=python)
     try:
-        return guest.files(made / "root", wheels)
+        return guest.files(made / "root", wheelhouse(wheels)[0])
     except MissingPackage as error:
         pytest.skip(f"no guests: {error}")
 
@@ -71,12 +69,11 @@ class Stacks:
         self._names: list[str] = []
 
     def create(self, name: str, template: str, **parameters: object) -> None:
-        words = ["stack", "create", "-t", str(TEMPLATES / template)]
-        words += ["-e", str(TEMPLATES / "lib" / "environment.yaml")]
-        for key, value in parameters.items():
-            words += ["--parameter", f"{key}={value}"]
         self._names.append(name)
-        self._lab.openstack(*words, name)
+        self._lab.openstack("stack", "create", *_words(template, parameters), name)
+
+    def update(self, name: str, template: str, **parameters: object) -> None:
+        self._lab.openstack("stack", "update", *_words(template, parameters), name)
 
     def of(self, name: str) -> Any:
         found = self._cloud.orchestration.find_stack(name)
@@ -99,6 +96,14 @@ class Stacks:
     def close(self) -> None:
         for name in list(self._names):
             self.delete(name)
+
+
+def _words(template: str, parameters: Mapping[str, object]) -> list[str]:
+    words = ["-t", str(TEMPLATES / template)]
+    words += ["-e", str(TEMPLATES / "lib" / "environment.yaml")]
+    for key, value in parameters.items():
+        words += ["--parameter", f"{key}={value}"]
+    return words
 
 
 @pytest.fixture
@@ -141,8 +146,7 @@ def test_two_tiers_are_complete_when_their_agents_are_ready(
     stack = stacks.ended("shop")
     assert stack.status == "CREATE_COMPLETE", (stack.status_reason, told(machines))
     core = machines.named("core")
-    manage = ("runuser", "-u", "cnsmo", "--", "/opt/cnsmo/bin/cnsmo-manage")
-    rows = core.run(*manage, "agent", "list", "-f", "value", "-c", "host", "-c", "state")
+    rows = core.run(*MANAGE, "agent", "list", "-f", "value", "-c", "host", "-c", "state")
     states = {tuple(line.split()) for line in rows.splitlines()}
     assert states == {("edge0", "ready"), ("web0", "ready"), ("web1", "ready")}
     address = stacks.outputs("shop")["url"]
@@ -167,6 +171,43 @@ def network(cloud: Connection) -> Iterator[str]:
     cloud.network.remove_interface_from_router(router, subnet=subnet.id)
     cloud.network.delete_router(router)
     cloud.network.delete_network(made)
+
+
+def services(core: StandIn) -> set[tuple[str, ...]]:
+    """What is declared there: service and instance."""
+    rows = core.run(*MANAGE, "service", "list", "-f", "value", "-c", "service", "-c", "name")
+    return {tuple(line.split()) for line in rows.splitlines()}
+
+
+@pytest.mark.timeout(2400)
+def test_a_changed_document_is_in_force_when_the_stack_is_updated(
+    stacks: Stacks, network: str, machines: StandIns
+) -> None:
+    """A core without a document is complete, too; a refused one fails the update."""
+    given = {"image": "empty", "flavor": FLAVOR, "network": network, "deployment": "shop"}
+    given["wait"] = str(WAIT)
+    stacks.create("alone", "core.yaml", **given)
+    stack = stacks.ended("alone")
+    assert stack.status == "CREATE_COMPLETE", (stack.status_reason, told(machines))
+    core = machines.named("core")
+    assert services(core) == set()
+    document = {"deployment": "shop", "vpn": {"backbone": {"cidr": "10.66.0.0/16"}}}
+    firewall = {"perimeter": {"inbound": [{"name": "ping", "protocol": "icmp", "from": "any"}]}}
+    for more, expected in (
+        ({}, {("vpn", "backbone")}),
+        ({"firewall": firewall}, {("vpn", "backbone"), ("firewall", "perimeter")}),
+    ):
+        stacks.update("alone", "core.yaml", **given, document=json.dumps({**document, **more}))
+        stack = stacks.ended("alone")
+        assert stack.status == "UPDATE_COMPLETE", (stack.status_reason, told(machines))
+        assert services(core) == expected
+    wrong = {"deployment": "shop", "vpn": {"backbone": {"cidr": "everywhere"}}}
+    stacks.update("alone", "core.yaml", **given, document=json.dumps(wrong))
+    stack = stacks.ended("alone")
+    assert stack.status == "UPDATE_FAILED"
+    assert "refused : " in stack.status_reason
+    assert "vpn.backbone.cidr" in stack.status_reason
+    assert services(core) == expected
 
 
 @pytest.fixture

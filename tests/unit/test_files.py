@@ -49,6 +49,24 @@ def test_a_file_is_on_disk_before_it_takes_the_place_of_the_old_one(
     assert done == ["fsync file.new", "replace", f"fsync {tmp_path.name}"]
 
 
+def test_a_file_is_its_owners_before_it_holds_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: dict[str, tuple[int, bool]] = {}
+    for name in ("fchown", "fchmod"):
+        call = getattr(os, name)
+
+        def noted(handle: int, *how: int, name: str = name, call: Callable = call) -> None:
+            held[name] = (os.fstat(handle).st_size, (tmp_path / "file").exists())
+            call(handle, *how)
+
+        monkeypatch.setattr(files.os, name, noted)
+    with folder(tmp_path) as inside:
+        write_in(inside, "file", "secret", owner=(os.getuid(), os.getgid()))
+    assert held == {"fchown": (0, False), "fchmod": (0, False)}
+    assert (tmp_path / "file").read_text() == "secret"
+
+
 def test_processes_that_write_the_same_file_do_not_share_a_draft(tmp_path: Path) -> None:
     path = tmp_path / "file"
     assert len({draft(path), draft(path, ".vpn"), draft(path, ".firewall")}) == 3

@@ -128,7 +128,7 @@ def ready(cloud: Cloud, name: str) -> dict[str, str]:
 
 
 def document() -> str:
-    """As a part of the core's user-data, which Heat makes the same way."""
+    """As a part of the core's user-data, for a cloud without Heat."""
     file = {"path": "/etc/cnsmo/document.yaml", "permissions": "0600", "content": DOCUMENT}
     how = "list(append)+dict(no_replace,recurse_list)+str()"
     return "#cloud-config\n" + yaml.safe_dump({"merge_how": how, "write_files": [file]})

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from oslo_config import cfg
 
 from cnsmo.cloud.deployer import Deployer, Order, Server, Status
-from cnsmo.model.errors import NotFound, Unavailable
+from cnsmo.model.errors import CnsmoError, NotFound, Unavailable
 from cnsmo.services.kit.openstack import connect, told
 
 if TYPE_CHECKING:
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
 
 DEPLOYMENT, GROUPS = "cnsmo_deployment", "cnsmo_group"
 """Keys of Nova's metadata by which a server is one of ours."""
+PORT = "cnsmo_port"
+"""The key by which it says which port was made for it: a server that could not be placed has let go
+of its port."""
 MARK = "made by CNSMO for deployment {}"
 """The description of a port that was made with its server."""
 STATES = {
@@ -66,6 +68,7 @@ class OpenstackDeployer(Deployer):
                 description=MARK.format(order.deployment),
                 **parts.pop("groups"),
             )
+        made = None
         try:
             with told(f"server {order.name}"):
                 made = self.cloud.compute.create_server(
@@ -74,14 +77,24 @@ class OpenstackDeployer(Deployer):
                     flavor_id=parts["flavor"].id,
                     networks=[{"port": port.id}],
                     user_data=base64.b64encode(order.user_data.encode()).decode(),
-                    metadata={DEPLOYMENT: order.deployment, GROUPS: ",".join(order.groups)},
+                    metadata={
+                        DEPLOYMENT: order.deployment,
+                        GROUPS: ",".join(order.groups),
+                        PORT: port.id,
+                    },
                     **({"key_name": order.key} if order.key else {}),
                     **({"has_config_drive": True} if order.config_drive else {}),
                 )
                 return self._server(self.cloud.compute.get_server(made.id), {})
-        except BaseException:
-            with contextlib.suppress(Exception):  # what went wrong first is told
-                self.cloud.network.delete_port(port.id)
+        except BaseException as exc:
+            try:
+                with told(f"what was made for {order.name}"):
+                    if made is not None:
+                        self._end(made.id, order.name)
+                    self.cloud.network.delete_port(port.id, ignore_missing=True)
+            except CnsmoError as left:  # what went wrong first is told, too
+                ids = f"port {port.id}" + (f", server {made.id}" if made is not None else "")
+                raise Unavailable(f"{exc}; and it is left ({ids}): {left}") from exc
             raise
 
     def servers(self) -> list[Server]:
@@ -110,16 +123,24 @@ class OpenstackDeployer(Deployer):
     def remove(self, server: Server) -> None:
         """The server, and ports that were made for it; floating IPs are set free, not deleted."""
         with told(f"server {server.name}"):
-            ports = list(self.cloud.network.ports(device_id=server.id))
-            self.cloud.compute.delete_server(server.id, ignore_missing=True)
-            end = time.monotonic() + PATIENCE
-            while self.cloud.compute.find_server(server.id) is not None:
-                if time.monotonic() > end:
-                    raise Unavailable(f"{server.name} is not gone after {PATIENCE:g} s")
-                time.sleep(PULSE)
-            for port in ports:
-                if port.description == MARK.format(server.deployment):
-                    self.cloud.network.delete_port(port.id, ignore_missing=True)
+            found = self.cloud.compute.find_server(server.id)
+            named = (found.metadata or {}).get(PORT) if found is not None else None
+            held = self.cloud.network.find_port(named) if named else None
+            ports = [*self.cloud.network.ports(device_id=server.id), *([held] if held else [])]
+            mark = MARK.format(server.deployment)
+            mine = {one.id for one in ports if one.description == mark}
+            self._end(server.id, server.name)
+            for ident in sorted(mine):
+                self.cloud.network.delete_port(ident, ignore_missing=True)
+
+    def _end(self, ident: str, name: str) -> None:
+        """Delete a server; returns when it is gone."""
+        self.cloud.compute.delete_server(ident, ignore_missing=True)
+        end = time.monotonic() + PATIENCE
+        while self.cloud.compute.find_server(ident) is not None:
+            if time.monotonic() > end:
+                raise Unavailable(f"{name} is not gone after {PATIENCE:g} s")
+            time.sleep(PULSE)
 
     def _parts(self, order: Order) -> dict[str, Any]:
         """What an order names, found."""

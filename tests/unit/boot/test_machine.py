@@ -23,49 +23,8 @@ from cnsmo.cmd.boot import parameters
 from cnsmo.files import KEEP
 from cnsmo.model.errors import CnsmoError, Denied, InvalidRequest, ProgramError, Unavailable
 from cnsmo.model.lifecycle import State
-from cnsmo.services.base import Completed
 from tests.unit.boot.combinations import JOIN
-
-Answer = str | Exception | Callable[[], str]
-
-
-class PretendSystem:
-    """Notes what is run; answers by the beginning of the command line."""
-
-    def __init__(self) -> None:
-        self.ran: list[str] = []
-        self.stdin: dict[str, str] = {}
-        self.answers: dict[str, Answer] = {}
-
-    def run(
-        self,
-        *args: str,
-        stdin: str | None = None,
-        timeout: float = 10.0,
-        ok: Sequence[int] = (0,),
-    ) -> Completed:
-        line = " ".join(args)
-        self.ran.append(line)
-        if stdin is not None:
-            self.stdin[line] = stdin
-        said = next((it for begin, it in self.answers.items() if line.startswith(begin)), "")
-        if isinstance(said, Exception):
-            raise said
-        return Completed(args, 0, said() if callable(said) else said, "")
-
-
-@pytest.fixture
-def system() -> PretendSystem:
-    return PretendSystem()
-
-
-@pytest.fixture
-def machine(system: PretendSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    monkeypatch.setattr("cnsmo.boot.machine.ids", lambda _who: KEEP)
-    monkeypatch.setattr(agent, "LOOK", 0.01)
-    monkeypatch.setattr(core, "LOOK", 0.01)
-    pretend: Any = system
-    return Machine(pretend, Path("/opt/cnsmo"), tmp_path)
+from tests.unit.boot.pretend import Answer, PretendSystem
 
 
 def config_of(machine: Machine) -> dict[str, dict[str, str]]:

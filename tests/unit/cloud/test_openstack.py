@@ -15,11 +15,12 @@ from openstack.compute.v2.server import Server as NovaServer
 from openstack.image import image_service
 from openstack.network import network_service
 from openstack.network.v2.floating_ip import FloatingIP
+from openstack.network.v2.port import Port
 from openstack.test import fakes
 from oslo_config import cfg
 
-from cnsmo.cloud.deployer import Order, Status
-from cnsmo.cloud.deployers.openstack import OpenstackDeployer
+from cnsmo.cloud.deployer import Order, Server, Status
+from cnsmo.cloud.deployers.openstack import MARK, OpenstackDeployer
 from cnsmo.model.errors import CnsmoError, Conflict, Denied, DriverError, NotFound, Unavailable
 from cnsmo.services.kit.openstack import connect, told
 
@@ -58,7 +59,11 @@ def test_a_vm_is_asked_for_with_a_port_of_its_own(
     assert made.status is Status.BUILDING
     asked = cloud.compute.create_server.call_args.kwargs
     assert base64.b64decode(asked["user_data"]) == b"#cloud-config\n"
-    assert asked["metadata"] == {"cnsmo_deployment": "shop", "cnsmo_group": "web"}
+    assert asked["metadata"] == {
+        "cnsmo_deployment": "shop",
+        "cnsmo_group": "web",
+        "cnsmo_port": asked["networks"][0]["port"],
+    }
     assert "key_name" not in asked
     port = cloud.network.create_port.call_args.kwargs
     assert port["description"] == "made by CNSMO for deployment shop"
@@ -69,6 +74,63 @@ def test_a_refused_vm_leaves_no_port(deployer: OpenstackDeployer, cloud: mock.Mo
     with pytest.raises(Conflict, match="server web0: the cloud refuses: Quota exceeded"):
         deployer.boot(ORDER)
     assert cloud.network.delete_port.call_count == 1
+
+
+def port(ident: str, description: str = MARK.format("shop")) -> Port:
+    return fakes.generate_fake_resource(Port, id=ident, description=description)
+
+
+def test_a_vm_that_nobody_hears_of_again_leaves_nothing(
+    deployer: OpenstackDeployer, cloud: mock.Mock
+) -> None:
+    cloud.network.create_port.side_effect = None
+    cloud.network.create_port.return_value = port("p-1")
+    cloud.compute.create_server.side_effect = None
+    cloud.compute.create_server.return_value = nova(id="i-1")
+    cloud.compute.get_server.side_effect = auth.ConnectFailure("no route")
+    cloud.compute.find_server.side_effect = [nova(id="i-1"), None]
+    with pytest.raises(Unavailable, match="server web0: the cloud does not answer"):
+        deployer.boot(ORDER)
+    cloud.compute.delete_server.assert_called_once_with("i-1", ignore_missing=True)
+    cloud.network.delete_port.assert_called_once_with("p-1", ignore_missing=True)
+
+
+def test_what_cannot_be_taken_away_at_once_is_named(
+    deployer: OpenstackDeployer, cloud: mock.Mock
+) -> None:
+    cloud.network.create_port.side_effect = None
+    cloud.network.create_port.return_value = port("p-1")
+    cloud.compute.create_server.side_effect = sdk.ForbiddenException("Quota exceeded for instances")
+    cloud.network.delete_port.side_effect = auth.ConnectFailure("no route")
+    with pytest.raises(CnsmoError, match=r"Quota exceeded .*it is left \(port p-1\): .*no route"):
+        deployer.boot(ORDER)
+
+
+@pytest.mark.parametrize("status", ["ACTIVE", "ERROR"])
+def test_a_port_goes_with_its_vm_even_if_nova_has_let_go_of_it(
+    deployer: OpenstackDeployer, cloud: mock.Mock, status: str
+) -> None:
+    """Of a server that could not be placed, Neutron's port has no device any more."""
+    one = nova(id="i-1", name="web0", status=status, metadata={"cnsmo_port": "p-1"})
+    mine, theirs = port("p-1"), port("p-2", "somebody else's")
+    cloud.compute.find_server.side_effect = [one, None]
+    cloud.network.ports.side_effect = None
+    cloud.network.ports.return_value = [mine, theirs] if status == "ACTIVE" else []
+    cloud.network.find_port.side_effect = {"p-1": mine}.get
+    deployer.remove(Server("i-1", "web0", Status.FAILED, deployment="shop"))
+    cloud.network.delete_port.assert_called_once_with("p-1", ignore_missing=True)
+
+
+def test_a_port_of_somebody_else_stays_whatever_the_vm_says(
+    deployer: OpenstackDeployer, cloud: mock.Mock
+) -> None:
+    one = nova(id="i-1", name="web0", metadata={"cnsmo_port": "p-2"})
+    cloud.compute.find_server.side_effect = [one, None]
+    cloud.network.ports.side_effect = None
+    cloud.network.ports.return_value = []
+    cloud.network.find_port.side_effect = {"p-2": port("p-2", "somebody else's")}.get
+    deployer.remove(Server("i-1", "web0", Status.RUNNING, deployment="shop"))
+    assert cloud.network.delete_port.call_count == 0
 
 
 def test_what_the_cloud_has_not_is_named(deployer: OpenstackDeployer, cloud: mock.Mock) -> None:
