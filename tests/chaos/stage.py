@@ -260,6 +260,7 @@ class Stage:
 
     def _connect(self, settings: Settings) -> None:
         self.conf.set_override("url", settings["bus"]["url"], "bus")
+        transport.check(self.conf)  # which knows the options of the group below
         for name, value in settings[RABBIT].items():
             kept = value if isinstance(value, int) else str(value)
             self.conf.set_override(name, kept, RABBIT)
