@@ -181,7 +181,7 @@ class Stage:
         stack.callback(self._end_agents)
         stack.callback(self.traffic.close)
         for vm in self.lab.vms():
-            self.agents[vm.name].start()
+            self.furnish(vm)
         client = self.operator(30.0)
         eventually(lambda: len(client.host_list(DEPLOYMENT)) == len(self.specs), UP_SECONDS,
                    "all hosts have joined", every=0.5)  # fmt: skip
