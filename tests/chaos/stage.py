@@ -12,6 +12,7 @@ import contextlib
 import datetime
 import os
 import random
+import re
 import secrets
 import subprocess
 import sys
@@ -37,7 +38,7 @@ from cnsmo.lab.topology import Topology, VmSpec
 from cnsmo.lab.vm import Vm
 from cnsmo.model.errors import CnsmoError
 from cnsmo.model.lifecycle import State
-from cnsmo.model.messages import TokenRequest
+from cnsmo.model.messages import AgentStatus, TokenRequest
 from cnsmo.state import schema
 from cnsmo.state.engine import engine_for
 from cnsmo.state.vault import Vault
@@ -61,6 +62,7 @@ DISK = "size=16m,mode=0700"
 FAKETIME = "usr/lib/*/faketime/libfaketimeMT.so.1"
 UP_SECONDS = 240.0
 AGENT_OPTIONS = {"heartbeat": 5, "resync": 5, "rpc_timeout": 10, "retry_max": 5}
+FELL = re.compile(r"fell \d+ times or more within \d+ s: it serves only while no other is well$")
 Settings = Mapping[str, Mapping[str, object]]
 
 
@@ -140,7 +142,7 @@ class Stage:
         return dict.fromkeys(sorted(missing), "is not there") | {
             f"{it.host}: {it.service}": f"{it.state} at {it.applied_revision}: {it.reason}"
             for it in agents
-            if it.state is not State.READY or it.applied_revision < revision
+            if it.applied_revision < revision or not _well(it)
         }
 
     def until_ready(self, revision: int, timeout: float) -> None:
@@ -177,7 +179,7 @@ class Stage:
         self._start_cores(joining)
         self._raise_lab(lease.port)
         for spec in self.specs:
-            self._place(spec, dataclass_door(door, lease.port))
+            self._place(spec, at_core(door, lease.port))
         stack.callback(self._end_agents)
         stack.callback(self.traffic.close)
         for vm in self.lab.vms():
@@ -317,7 +319,13 @@ class Stage:
         each(self.agents, lambda name: self.agents[name].end())
 
 
-def dataclass_door(door: Door, port: int) -> Door:
+def _well(agent: AgentStatus) -> bool:
+    """Whether it has nothing to complain of but how often a server was away in the last minutes."""
+    remembers = agent.state is State.DEGRADED and bool(FELL.search(agent.reason))
+    return agent.state is State.READY or remembers
+
+
+def at_core(door: Door, port: int) -> Door:
     """The door as VMs find it."""
     return Door(f"https://{CORE}:{port}", door.ca_fingerprint)
 
