@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -40,6 +41,8 @@ class Faults:
         self._faults = faults
         self._origin = origin
         self._over = threading.Event()
+        self._cuts = Counter[tuple[str, str]]()
+        self._cutting = threading.Lock()
         self._threads: list[threading.Thread] = []
 
     def run(self) -> None:
@@ -139,8 +142,10 @@ class Faults:
         return lambda: again(0)
 
     def _kill_backend(self) -> None:
-        backends = [it for it in self._stage.database.pids if _title(it).startswith(BACKEND)]
-        Process.of(backends[0]).signal_kill()
+        def found() -> list[int]:
+            return [it for it in self._stage.database.pids if _title(it).startswith(BACKEND)]
+
+        Process.of(eventually(found, APPEARS, "somebody uses the database")[0]).signal_kill()
 
     def _break_lines(self, fault: Fault) -> Callable[[], object]:
         lines, name = self._stage.lab.faults, fault.target
@@ -151,9 +156,20 @@ class Faults:
             lines.lose(name)
             return lambda: lines.keep(name)
         others = {*self._stage.lab.plan.sites, CORE_SITE} - {name}
-        for other in others:
-            lines.partition(name, other)
-        return lambda: [lines.heal(name, other) for other in others]
+        pairs = [tuple(sorted((name, other))) for other in others]
+        with self._cutting:
+            for one, other in pairs:
+                self._cuts[one, other] += 1
+                lines.partition(one, other)
+        return lambda: self._mend(pairs)
+
+    def _mend(self, pairs: list[tuple[str, ...]]) -> None:
+        """The end of a cut between sites, where no other fault cuts there as well."""
+        with self._cutting:
+            for one, other in pairs:
+                self._cuts[one, other] -= 1
+                if not self._cuts[one, other]:
+                    self._stage.lab.faults.heal(one, other)
 
     def _hit_bed(self, fault: Fault) -> Callable[[], object] | None:
         broker, database = self._stage.broker, self._stage.database

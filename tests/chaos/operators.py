@@ -7,7 +7,7 @@ import itertools
 import random
 import threading
 
-from cnsmo.model.errors import CnsmoError, Unavailable
+from cnsmo.model.errors import CnsmoError, InvalidDocument
 from tests.chaos import cast
 from tests.chaos.history import Apply, Outcome
 from tests.chaos.stage import Stage, chance
@@ -15,6 +15,7 @@ from tests.chaos.stage import Stage, chance
 WRITERS = 2
 PAUSE = (2.0, 6.0)
 """Seconds from one apply to the next of the same operator."""
+INSIST = 120.0
 WRONG = 0.2
 """The share of documents that must be refused."""
 
@@ -52,23 +53,21 @@ class Operators:
         try:
             revision = self._stage.operator().apply(text).revision or 0
             outcome = Outcome.ACCEPTED
-        except Unavailable as exc:
-            outcome, said = Outcome.UNKNOWN, str(exc)
+        except InvalidDocument as exc:
+            outcome, said = Outcome.REFUSED, str(exc)
         except CnsmoError as exc:
-            # A database that is away is told as what it is; whoever was refused is told why.
-            away = "database" in str(exc)
-            outcome, said = Outcome.UNKNOWN if away else Outcome.REFUSED, str(exc)
+            outcome, said = Outcome.UNKNOWN, str(exc)
         done = Apply(marker, not wrong, outcome, revision, at, said)
         self.applies.append(done)
         return done
 
     def insist(self) -> Apply:
-        """Apply good documents until one is accepted."""
+        """Apply good documents until one is accepted, at most for INSIST seconds; the last one."""
+        until = self._stage.now + INSIST
         while True:
             done = self.apply(self._chances[0])
-            if done.outcome is Outcome.ACCEPTED:
+            if done.outcome is Outcome.ACCEPTED or self._stage.now > until:
                 return done
-            assert done.outcome is Outcome.UNKNOWN, done
 
     def _work(self, dice: random.Random) -> None:
         while not self._over.wait(dice.uniform(*PAUSE)):

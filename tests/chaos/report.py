@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.chaos.excuses import excused, inside
-from tests.chaos.history import Breach, Flow, Happened, History
+from tests.chaos.history import Breach, Flow, Happened, History, Outcome
 from tests.chaos.judges import TOLERATED, gaps
 from tests.chaos.schedule import Kind
 
@@ -32,8 +32,11 @@ def _faults(history: History) -> list[str]:
 def _applies(history: History) -> list[str]:
     counts = Counter(it.outcome for it in history.applies)
     told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+    unsure = Counter(it.said[:100] for it in history.applies if it.outcome is Outcome.UNKNOWN)
     last = max((it.revision for it in history.copies), default=0)
-    return [f"applies: {told}; last revision {last}; {len(history.copies)} copies compared", ""]
+    return [f"applies: {told}; last revision {last}; {len(history.copies)} copies compared",
+            *(f"* not answered, {count} times: {said}" for said, count in unsure.most_common()),
+            ""]  # fmt: skip
 
 
 def _probes(history: History) -> list[str]:

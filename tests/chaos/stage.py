@@ -321,8 +321,8 @@ class Stage:
 
 def _well(agent: AgentStatus) -> bool:
     """Whether it has nothing to complain of but how often a server was away in the last minutes."""
-    remembers = agent.state is State.DEGRADED and bool(FELL.search(agent.reason))
-    return agent.state is State.READY or remembers
+    remembers = all(FELL.search(part) for part in agent.reason.split("; "))
+    return agent.state is State.READY or (agent.state is State.DEGRADED and remembers)
 
 
 def at_core(door: Door, port: int) -> Door:

@@ -82,6 +82,13 @@ class Watch:
 
 def calm(stage: Stage, markers: Iterable[int]) -> Calm:
     """How things stand now; markers: all that were ever applied."""
+    try:
+        return _calm(stage, markers)
+    except CnsmoError as exc:
+        return Calm(frozenset(), {"cores": f"{type(exc).__name__}: {exc}"}, {}, stage.now)
+
+
+def _calm(stage: Stage, markers: Iterable[int]) -> Calm:
     client = stage.operator(30.0)
     head = client.deployment_show(cast.DEPLOYMENT).revision
     told = reading.MARKER.findall(client.deployment_export(cast.DEPLOYMENT))
@@ -107,6 +114,13 @@ def knock(vm: Vm, address: str, ports: list[int]) -> list[int]:
 
 def remove_all(stage: Stage) -> list[str]:
     """Remove whatever was declared and all hosts; returns what is left after that."""
+    try:
+        return _remove_all(stage)
+    except (CnsmoError, AssertionError) as exc:
+        return [f"cores: not all could be removed: {type(exc).__name__}: {exc}"]
+
+
+def _remove_all(stage: Stage) -> list[str]:
     client = stage.operator(30.0)
     client.apply(f"deployment: {cast.DEPLOYMENT}\n")
     stage.until_ready(client.deployment_show(cast.DEPLOYMENT).revision, GONE_SECONDS)
