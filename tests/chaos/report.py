@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.chaos.excuses import excused, inside
+from tests.chaos.excuses import excused, inside, outside
 from tests.chaos.history import Breach, Flow, Happened, History, Outcome
 from tests.chaos.judges import TOLERATED, gaps
 from tests.chaos.schedule import Kind
@@ -41,8 +41,8 @@ def _applies(history: History) -> list[str]:
 
 def _probes(history: History) -> list[str]:
     lines = [
-        "| probes | flows | sent | lost | of them without excuse | longest gap without excuse |",
-        "|---|---|---|---|---|---|",
+        "| probes | flows | sent | lost | time without excuse | lost then | longest gap then |",
+        "|---|---|---|---|---|---|---|",
     ]
     longest = gaps(history)
     for kind in sorted({it.kind for it in history.flows}):
@@ -50,11 +50,21 @@ def _probes(history: History) -> list[str]:
         sent, lost, odd = _lost(flows, history)
         begin, end = max((longest[it] for it in flows), key=lambda it: it[1] - it[0])
         gap = f"{end - begin:.1f} s at {begin:.0f}"
-        lines.append(f"| {kind}, allowed | {len(flows)} | {sent} | {lost} | {odd} | {gap} |")
+        share = f"{_judged(flows, history):.0f} %"
+        told = (f"{kind}, allowed", len(flows), sent, lost, share, odd, gap)
+        lines.append(f"| {' | '.join(map(str, told))} |")
     shut = [it for it in history.flows if not it.allowed]
     sent, lost, _odd = _lost(shut, history)
-    lines.append(f"| forbidden | {len(shut)} | {sent} | {lost} | | none may pass |")
+    lines.append(f"| forbidden | {len(shut)} | {sent} | {lost} | 100 % | | none may pass |")
     return [*lines, "", f"A flow stopped when its gap exceeds {TOLERATED:g} s.", ""]
+
+
+def _judged(flows: list[Flow], history: History) -> float:
+    """The share, in percent, of the time in which these flows had no excuse."""
+    begin, end = history.watched
+    free = [outside(begin, end, excused(it, history)) for it in flows]
+    seconds = sum(last - first for spans in free for first, last in spans)
+    return 100.0 * seconds / (len(flows) * (end - begin))
 
 
 def _lost(flows: list[Flow], history: History) -> tuple[int, int, int]:

@@ -224,8 +224,10 @@ def test_the_report_tells_of_faults_and_of_lost_probes() -> None:
     run = silent(PING, 30, 45, fault(Kind.FULL_DISK, "web1", 20, 40))
     told = report.report(7, 4, run)
     assert "| disk full | 1 |" in told
-    assert "| udp, allowed | 1 | 99 | 16 | 16 | 17.0 s at 29 |" in told
+    assert "| udp, allowed | 1 | 99 | 16 | 100 % | 16 | 17.0 s at 29 |" in told
     assert "2 accepted, 1 refused, 1 unknown" in told
+    away = report.report(7, 4, silent(PING, 41, 65, fault(Kind.REBOOT, "web2")))
+    assert "| udp, allowed | 1 | 99 | 25 | 45 % | 0 | 1.0 s at 0 |" in away
     failed = report.failure(7, run, judges.judge(run))
     assert failed.startswith("seed 7: 1 breaches")
     assert "beside disk full: web1, 20.0 to 40.0" in failed
