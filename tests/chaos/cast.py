@@ -35,10 +35,12 @@ SHUT = 7001
 """UDP and TCP, which no version opens and at which every VM listens."""
 FIRST_MARKER = 20_000
 """Marker n is an open TCP port of its own, at which nobody listens: 20000 + n."""
-_DOCUMENT = """\
+_HEAD = """\
 deployment: {deployment}
 vpn:
   {vpn}: {{cidr: 10.66.0.0/24}}
+"""
+_FIREWALL = """\
 firewall:
   perimeter:
     inbound:
@@ -51,6 +53,8 @@ firewall:
     tests:
       - {{from: 203.0.113.1, to: edge, port: {proxy}, expect: accept}}
       - {{from: 203.0.113.1, to: web, port: {web}, expect: {verdict}}}
+"""
+_BALANCERS = """\
 loadbalancer:
   www:
     on: edge
@@ -76,11 +80,27 @@ REFUSED: tuple[Mapping[str, str], ...] = (
 
 def document(marker: int, chance: random.Random, kind: Mapping[str, str] = GOOD) -> str:
     """A version of the deployment's document; what varies touches nothing that flows."""
-    return _DOCUMENT.format(
-        deployment=DEPLOYMENT, vpn=VPN, echo=ECHO, web=WEB, proxy=PROXY, kernel=KERNEL,
-        marker=marker, port=FIRST_MARKER + marker, weight=chance.randint(1, 5),
-        algorithm=chance.choice(("roundrobin", "leastconn", "random")), **kind,
-    )  # fmt: skip
+    return (_HEAD + _FIREWALL + _BALANCERS).format(**_values(marker, chance), **kind)
+
+
+def without_firewall() -> str:
+    """The document in which nothing is forbidden."""
+    return (_HEAD + _BALANCERS).format(**_values(0, random.Random(0)), **GOOD)
+
+
+def _values(marker: int, chance: random.Random) -> dict[str, object]:
+    return {
+        "deployment": DEPLOYMENT,
+        "vpn": VPN,
+        "echo": ECHO,
+        "web": WEB,
+        "proxy": PROXY,
+        "kernel": KERNEL,
+        "marker": marker,
+        "port": FIRST_MARKER + marker,
+        "weight": chance.randint(1, 5),
+        "algorithm": chance.choice(("roundrobin", "leastconn", "random")),
+    }
 
 
 def stage(count: int) -> Stage:

@@ -4,6 +4,7 @@
 import os
 import random
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from oslo_config import cfg
 from tests.beds.bed import MissingPackage
 from tests.chaos import cast, report
 from tests.chaos.faults import Faults
-from tests.chaos.history import History
+from tests.chaos.history import Flow, History
 from tests.chaos.judges import judge
 from tests.chaos.operators import Operators
 from tests.chaos.schedule import schedule
@@ -52,13 +53,15 @@ def test_chaos(conf: cfg.ConfigOpts, tmp_path: Path, request: pytest.FixtureRequ
 def run(stage: Stage, seed: int, seconds: float) -> History:
     """All of a run on a stage that is up: what is allowed flows, faults, calm, the end."""
     operators = Operators(stage, seed)
-    stage.until_ready(operators.insist().revision, UP_SECONDS)
-    inner, outer = stage.addresses()
-    flows = cast.flows(stage.specs, inner, outer)
+    opened = stage.operator().apply(cast.without_firewall())
+    stage.until_ready(opened.revision or 0, UP_SECONDS)
+    flows = cast.flows(stage.specs, *stage.addresses())
     stage.traffic.plan(flows)
     for vm in stage.lab.vms():
         stage.traffic.start(vm)
-    flowing(stage)
+    flowing(stage, flows)  # what is forbidden, too: it passes where nothing forbids it
+    stage.until_ready(operators.insist().revision, UP_SECONDS)
+    flowing(stage, [it for it in flows if it.allowed])
     begin = stage.now
     faults = Faults(stage, schedule(seed, seconds, cast.stage(len(stage.specs))), begin)
     with Watch(stage) as watch:
@@ -76,7 +79,7 @@ def run(stage: Stage, seed: int, seconds: float) -> History:
         faults=tuple(faults.happened),
         flows=flows,
         answers=tuple(it for it in answers if begin <= it.at <= end),
-        arrivals=arrivals,
+        arrivals=tuple(it for it in arrivals if begin <= it.at),
         applies=tuple(operators.applies),
         copies=tuple(watch.copies),
         calm=found,
@@ -84,10 +87,14 @@ def run(stage: Stage, seed: int, seconds: float) -> History:
     )
 
 
-def flowing(stage: Stage) -> None:
-    """Wait until each allowed flow was answered."""
-    wanted = {it for it in cast.flows(stage.specs, *stage.addresses()) if it.allowed}
-    until = stage.now + FLOWING
-    while missing := wanted - {it.flow for it in tuple(stage.traffic.answers) if it.ok}:
+def flowing(stage: Stage, flows: Iterable[Flow]) -> None:
+    """Wait until each of these flows is answered, from now on."""
+    since, until = stage.now, stage.now + FLOWING
+    while True:
+        missing = set(flows) - {
+            it.flow for it in tuple(stage.traffic.answers) if it.ok and it.at >= since
+        }
+        if not missing:
+            return
         assert stage.now < until, f"these do not flow: {sorted(it.name for it in missing)}"
         threading.Event().wait(0.5)

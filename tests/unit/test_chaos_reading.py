@@ -68,6 +68,11 @@ def test_the_documents_are_such_as_a_core_accepts() -> None:
         LoadBalancerSpec.model_validate(spec)
 
 
+def test_the_first_document_forbids_nothing() -> None:
+    document = parse(cast.without_firewall())
+    assert set(document.sections) == {"vpn", "loadbalancer"}
+
+
 def test_flows_are_allowed_between_all_vms_and_to_each_balancer() -> None:
     inner = {it.name: f"10.66.0.{at}" for at, it in enumerate(cast.VMS, 1)}
     outer = {it.name: f"198.18.0.{at}" for at, it in enumerate(cast.VMS, 1) if not it.nat}
