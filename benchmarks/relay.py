@@ -51,7 +51,11 @@ def _listen_in(namespace: str, address: str, port: int) -> socket.socket:
 
 async def _relay(listening: socket.socket, target: int) -> None:
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
+        except OSError:  # who calls shall see that nobody is there
+            writer.close()
+            return
         await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
 
     server = await asyncio.start_server(accepted, sock=listening)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults of the underlay, made in the lab's router: a VM cut off, two sites parted.
+"""Faults of the underlay, made in the lab's router: a VM cut off, or with a line that
+loses packets; two sites parted.
 
 Links stay up, as in a cloud whose network fails; a fault outlasts the reboot of a VM.
 """
@@ -13,6 +14,8 @@ from cnsmo.model.errors import InvalidRequest
 RULES = """
 table bridge cnsmo_lab {
   set cut { type ifname
+  }
+  set lossy { type ifname
   }
   chain in { type filter hook prerouting priority filter
   }
@@ -30,6 +33,8 @@ flush chain bridge cnsmo_lab out
 flush chain ip cnsmo_lab forward
 add rule bridge cnsmo_lab in iifname @cut drop
 add rule bridge cnsmo_lab out oifname @cut drop
+add rule bridge cnsmo_lab in iifname @lossy numgen random mod 100 < 10 drop
+add rule bridge cnsmo_lab out oifname @lossy numgen random mod 100 < 10 drop
 add rule ip cnsmo_lab forward iifname . oifname @parted drop
 """
 """One transaction, the same whether it is there already or not."""
@@ -49,6 +54,14 @@ class Faults:
         """End of `cut`."""
         self._change(f"add {self._port(vm)}\ndelete {self._port(vm)}")
 
+    def lose(self, vm: str) -> None:
+        """Drop one packet of ten, by chance, of those that go from or to a VM's port."""
+        self._change(f"add {self._port(vm, 'lossy')}")
+
+    def keep(self, vm: str) -> None:
+        """End of `lose`."""
+        self._change(f"add {self._port(vm, 'lossy')}\ndelete {self._port(vm, 'lossy')}")
+
     def partition(self, one: str, other: str) -> None:
         """Drop all that goes between two sites; the core, where there is one, is ``core``."""
         self._change(f"add {self._between(one, other)}")
@@ -58,8 +71,8 @@ class Faults:
         between = self._between(one, other)
         self._change(f"add {between}\ndelete {between}")
 
-    def _port(self, vm: str) -> str:
-        return f"element bridge cnsmo_lab cut {{ {self._network.plan.seat(vm).port} }}"
+    def _port(self, vm: str, among: str = "cut") -> str:
+        return f"element bridge cnsmo_lab {among} {{ {self._network.plan.seat(vm).port} }}"
 
     def _between(self, one: str, other: str) -> str:
         a, b = (f"br{self._network.plan.site_number(site)}" for site in (one, other))

@@ -36,16 +36,16 @@ class Authority:
         self.bundle = directory / "ca.pem"
         self.bundle.write_bytes(_pem(certificate.sign(self._key, hashes.SHA256())))
 
-    def issue(self, name: str, address: str | None = None) -> Pair:
-        """A certificate for a client of that common name; with an address, for a server there."""
+    def issue(self, name: str, *addresses: str) -> Pair:
+        """A certificate for a client of that common name; with addresses, for a server there."""
         key = ec.generate_private_key(ec.SECP256R1())
-        usage = ExtendedKeyUsageOID.SERVER_AUTH if address else ExtendedKeyUsageOID.CLIENT_AUTH
+        usage = ExtendedKeyUsageOID.SERVER_AUTH if addresses else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = _builder(_named(name), self._name, key).add_extension(
             x509.ExtendedKeyUsage([usage]), critical=False
         )
-        if address:
-            where = x509.IPAddress(ipaddress.ip_address(address))
-            builder = builder.add_extension(x509.SubjectAlternativeName([where]), critical=False)
+        if addresses:
+            where = [x509.IPAddress(ipaddress.ip_address(it)) for it in addresses]
+            builder = builder.add_extension(x509.SubjectAlternativeName(where), critical=False)
         pair = Pair(self._directory / f"{name}.pem", self._directory / f"{name}.key")
         pair.certificate.write_bytes(_pem(builder.sign(self._key, hashes.SHA256())))
         pair.key.touch(mode=0o600)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A RabbitMQ that speaks TLS only to those who have a certificate, with its management API."""
 
+from collections.abc import Sequence
+
 from tests.beds.pki import Authority, Pair
 from tests.beds.ports import PortLease, accepts
 from tests.beds.rabbitmq import RabbitmqBed
@@ -33,8 +35,9 @@ MANAGER = "bed"
 class TlsRabbitmqBed(RabbitmqBed):
     """RabbitMQ with TLS on `tls_port` and the management API on `management_port`."""
 
-    def __init__(self, trusted: str = "") -> None:
-        """trusted: authorities, as PEM, whose clients are let in, too."""
+    def __init__(self, trusted: str = "", addresses: Sequence[str] = ()) -> None:
+        """trusted: authorities, as PEM, whose clients are let in, too; addresses: under which it
+        is reached besides, by relays."""
         super().__init__(plugins=["rabbitmq_management", "rabbitmq_auth_mechanism_ssl"])
         lease = PortLease()
         self._leases.append(lease)
@@ -42,7 +45,7 @@ class TlsRabbitmqBed(RabbitmqBed):
         self.authority = Authority(self.directory / "pki")
         self.client: Pair = self.authority.issue("anybody")
         """Of a client that logs in by password."""
-        server = self.authority.issue("broker", address="127.0.0.1")
+        server = self.authority.issue("broker", "127.0.0.1", *addresses)
         clients = self.directory / "pki" / "clients.pem"
         clients.write_text(self.authority.bundle.read_text() + trusted)
         self._config += CONFIG.format(

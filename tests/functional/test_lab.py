@@ -290,6 +290,23 @@ def test_cut_vm_hears_and_says_nothing_even_after_a_reboot(lab):
         assert reaches(vm, a.seat.address.ip)
 
 
+def test_a_lossy_line_loses_some_packets_and_not_all(lab):
+    lab.up(SMALL)
+    a, b, _n = lab.vms()
+    ping = ("ping", "-c", "200", "-i", "0.002", "-W", "1", str(a.seat.address.ip))
+    lab.faults.lose(b.name)
+    lab.faults.lose(b.name)
+    lost = 200 - int(received(b.system().run(*ping, ok=(0, 1)).stdout))
+    assert 10 <= lost <= 80, "of 200 there and back, 38 on average"
+    lab.faults.keep(b.name)
+    assert received(b.system().run(*ping).stdout) == "200"
+
+
+def received(said: str) -> str:
+    """How many answers ping(8) counted."""
+    return said.partition(" received")[0].split()[-1]
+
+
 def test_partition_parts_two_sites_and_no_others(lab):
     vms = (VmSpec("a", "x"), VmSpec("b", "y"), VmSpec("b2", "y"), VmSpec("c", "z"))
     lab.up(Topology(vms, ("x", "y", "z"), core=True))

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The disk that the agent keeps its replica on is full."""
 
-import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cnsmo.model.lifecycle import State
+from tests.beds.full import fill
 from tests.integration.fleet import SHOP, Fleet
 
 SECOND = (
@@ -27,19 +27,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)], check=True)
     yield place
     subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """A file that takes all the room that is left."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"x" * 512)
-        except OSError as exc:
-            if exc.errno != errno.ENOSPC:
-                raise
-    return filler
 
 
 def document(others: int) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import collections
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -18,7 +19,8 @@ NOTHING = nfl_report.Listed({}, {}, ())
 
 
 class Figures:
-    """Remembers what it counted the last time, for rates: new flows per second since then."""
+    """Remembers what it counted the last time, for rates: new flows per second since then, as
+    haproxy a whole number: rounded up, so that few are not none."""
 
     def __init__(self) -> None:
         self._last: dict[str, tuple[float, int]] = {}
@@ -62,11 +64,11 @@ class Figures:
         }
         return {"servers": {pool: servers}, "frontends": frontends, "vip": False}
 
-    def _rate(self, what: str, total: int, now: float) -> float:
+    def _rate(self, what: str, total: int, now: float) -> int:
         before, then = self._last.get(what, (now, total))
         self._last[what] = (now, total)
         seconds, count = now - before, total - then
-        return round(count / seconds, 1) if seconds > 0 and count > 0 else 0.0
+        return math.ceil(count / seconds) if seconds > 0 and count > 0 else 0
 
 
 def _called(target: Target, names: Mapping[str, int]) -> str:

@@ -11,6 +11,7 @@ from cnsmo.services.loadbalancer.drivers.nfl_detail import Figures
 from cnsmo.services.loadbalancer.drivers.nfl_health import Verdict
 from cnsmo.services.loadbalancer.drivers.nfl_table import everything, mark
 from cnsmo.services.loadbalancer.drivers.nfl_ways import Ways, ways
+from cnsmo.services.loadbalancer.seen import LoadBalancerSeen
 from tests.unit.services.loadbalancer.drivers.nfl_scenes import NOW, server, wanted
 
 WELL = {f"10.66.0.{number} 80": True for number in range(10)}
@@ -147,23 +148,29 @@ def test_figures_and_rates():
     first = figures.detail("web", what, UP, seen, Loaded(), nfl_flows.read(lines), 50.0)
     assert first["servers"]["web"]["web-1"] == {
         "state": "up", "why": "connected", "weight": 1, "backup": False,
-        "address": "10.66.0.1:80", "sessions": 2, "total": 10, "rate": 0.0, "errors": None,
+        "address": "10.66.0.1:80", "sessions": 2, "total": 10, "rate": 0, "errors": None,
     }  # fmt: skip
     assert first["frontends"] == {
-        "10.0.0.1:8080": {"sessions": 1, "total": 10, "rate": 0.0},
-        "*:81": {"sessions": 1, "total": 10, "rate": 0.0},
+        "10.0.0.1:8080": {"sessions": 1, "total": 10, "rate": 0},
+        "*:81": {"sessions": 1, "total": 10, "rate": 0},
     }
     seen = nfl_report.read(listed(what, 40))
     again = figures.detail("web", what, UP, seen, Loaded(), [], 52.0)
-    assert again["servers"]["web"]["web-1"]["rate"] == 15.0
+    assert again["servers"]["web"]["web-1"]["rate"] == 15
     anew = nfl_report.read(listed(what, 0))  # counted anew
     assert (
-        figures.detail("web", what, UP, anew, Loaded(), [], 53.0)["frontends"]["*:81"]["rate"]
-        == 0.0
+        figures.detail("web", what, UP, anew, Loaded(), [], 53.0)["frontends"]["*:81"]["rate"] == 0
     )
     assert (
         figures.detail("web", what, UP, None, Loaded(), [], 53.0)["frontends"]["*:81"]["total"] == 0
     )
+
+
+def test_what_is_told_has_the_shape_that_operators_are_shown():
+    what, figures = wanted(server(1), binds=(Bind("", 81),)), Figures()
+    for total, now in ((10, 50.0), (13, 52.0)):
+        seen = nfl_report.read(listed(what, total))
+        LoadBalancerSeen.model_validate(figures.detail("web", what, UP, seen, Loaded(), [], now))
 
 
 def test_the_comment_of_a_rule_is_of_its_text_alone():
