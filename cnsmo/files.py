@@ -57,7 +57,8 @@ def write_in(
     fresh = fresh or draft(Path(name)).name
     with open(_begun(inside, fresh), "wb") as file:
         try:
-            os.fchown(file.fileno(), *owner)
+            if owner != KEEP:  # a unit without the right to it may not even ask for nothing
+                os.fchown(file.fileno(), *owner)
             os.fchmod(file.fileno(), mode)  # whatever the umask takes away
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()

@@ -8,7 +8,7 @@
 #   tools/wheelhouse.sh DIRECTORY [PYTHON-VERSION]...
 #
 #   PYTHON-VERSION   3.11 (Debian 12), 3.12 (Ubuntu 24.04), 3.13 (Debian 13): several may be given; default: this one's
-#   CNSMO_PYTHON     the python3 to make it with; it has pip
+#   CNSMO_PYTHON     the python3 to make it with; where it has no pip, an environment of it that has one is made
 
 set -euo pipefail
 
@@ -22,6 +22,12 @@ main() {
         exit 2
     }
     python=${CNSMO_PYTHON:-python3}
+    if ! "$python" -m pip --version >/dev/null 2>&1; then
+        tool=$(mktemp -d)
+        trap 'rm -rf "$tool"' EXIT
+        "$python" -m venv "$tool"
+        python=$tool/bin/python
+    fi
     mkdir -p "$1"
     directory=$(cd "$1" && pwd)
     versions=("${@:2}")

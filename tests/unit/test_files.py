@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that are whole or not there."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -65,6 +66,19 @@ def test_a_file_is_its_owners_before_it_holds_anything(
         write_in(inside, "file", "secret", owner=(os.getuid(), os.getgid()))
     assert held == {"fchown": (0, False), "fchmod": (0, False)}
     assert (tmp_path / "file").read_text() == "secret"
+
+
+def test_who_may_give_nothing_away_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The core's unit denies the system call, whatever it is asked for."""
+
+    def denied(*_how: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(files.os, "fchown", denied)
+    write_file(tmp_path / "file", "content")
+    assert (tmp_path / "file").read_text() == "content"
 
 
 def test_processes_that_write_the_same_file_do_not_share_a_draft(tmp_path: Path) -> None:

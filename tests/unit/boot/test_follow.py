@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -230,3 +231,21 @@ def test_an_empty_document_is_none(machine: Machine, system: PretendSystem) -> N
     machine.write(core.DOCUMENT, "{}")
     core._apply(machine)
     assert system.ran == []
+
+
+def test_a_core_that_boots_follows_once_it_is_one(
+    machine: Machine, system: PretendSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnsmo.boot import core
+    from cnsmo.cmd import boot
+
+    def booted(*_how: Any) -> dict[str, Any]:
+        assert system.ran == [], "not before"
+        return {"core": "https://192.0.2.7:8743"}
+
+    monkeypatch.setattr(core, "boot", booted)
+    machine.write(follow.GIVEN, json.dumps(SEAT))
+    given = machine.path(Path("/etc/cnsmo/boot.json"))
+    given.write_text('{"role": "core"}')
+    assert boot._boot(given, machine) == {"core": "https://192.0.2.7:8743"}
+    assert "systemctl enable --now cnsmo-follow.service" in system.ran
