@@ -2,8 +2,8 @@
 """The System State: write, and ask what changed since.
 
 A write locks its deployment's row first, takes revision + 1 and stamps every row it changes, in one
-transaction: commit order is revision order. ``changes(since)`` is one statement, so it sees one
-commit and all before it: no reader ever misses the last version of a row.
+transaction: commit order is revision order. What ``changes(since)`` tells is read by one statement,
+so it sees one commit and all before it: no reader ever misses the last version of a row.
 
 SQLite has one write lock and no queue for it (who waits, polls): the threads of one process line
 up here.
@@ -133,35 +133,20 @@ class Store:
         A ``since`` of 0, before the purge horizon, or ahead of the deployment (the database was
         restored from a backup) gets a snapshot: all live rows and the remembered tombstones.
         """
-        snapshot = needs_snapshot(since, DEPLOYMENTS.c.revision, DEPLOYMENTS.c.purged)
-        query = (
-            sa.select(
-                DEPLOYMENTS.c.name.label("deployment"),
-                DEPLOYMENTS.c.revision.label("head"),
-                DEPLOYMENTS.c.purged,
-                RESOURCES,
-            )
-            .select_from(
-                DEPLOYMENTS.outerjoin(
-                    RESOURCES,
-                    sa.and_(
-                        RESOURCES.c.deployment_id == DEPLOYMENTS.c.id,
-                        is_told(RESOURCES.c.revision, since, snapshot),
-                    ),
-                )
-            )
-            .where(DEPLOYMENTS.c.name == name)
-            .order_by(RESOURCES.c.revision, RESOURCES.c.kind, RESOURCES.c.name)
-        )
+        snapshot = since <= 0
         with transaction(self.engine) as connection:
-            records = list(connection.execute(query).mappings())
+            records = _told(connection, name, since, snapshot)
+            if records and not snapshot:
+                first = records[0]
+                snapshot = needs_snapshot(since, first["head"], first["purged"])
+                if snapshot:
+                    records = _told(connection, name, since, snapshot)
         if not records:
             raise _unknown(name)
-        first = records[0]
         return Changes(
             deployment=name,
-            head=first["head"],
-            snapshot=needs_snapshot(since, first["head"], first["purged"]),
+            head=records[0]["head"],
+            snapshot=snapshot,
             rows=[to_row(record) for record in records if record["kind"] is not None],
         )
 
@@ -299,6 +284,27 @@ class Store:
         if wrong:
             writer.mistrust(wrong)
         return writer
+
+
+def _told(connection: sa.Connection, name: str, since: int, snapshot: bool) -> list[sa.RowMapping]:
+    """A deployment's rows that are told, beside how the deployment stands.
+
+    One statement, which sees one commit. The bound is a plain number, so that every database finds
+    the rows by their index, and reads no others.
+
+    :return: one record without a row where there are none; none for an unknown deployment.
+    """
+    resources = sa.and_(
+        RESOURCES.c.deployment_id == DEPLOYMENTS.c.id,
+        is_told(RESOURCES.c.revision, since, snapshot),
+    )
+    query = (
+        sa.select(DEPLOYMENTS.c.revision.label("head"), DEPLOYMENTS.c.purged, RESOURCES)
+        .select_from(DEPLOYMENTS.outerjoin(RESOURCES, resources))
+        .where(DEPLOYMENTS.c.name == name)
+        .order_by(RESOURCES.c.revision, RESOURCES.c.kind, RESOURCES.c.name)
+    )
+    return list(connection.execute(query).mappings())
 
 
 def _chain(connection: sa.Connection, vault: Vault, name: str, deployment_id: int) -> Chain:
