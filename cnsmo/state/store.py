@@ -150,18 +150,6 @@ class Store:
             rows=[to_row(record) for record in records if record["kind"] is not None],
         )
 
-    def state_of(self, deployment_id: int, kind: str, name: str) -> str | None:
-        """The key ``state`` of a live row's body; None when there is no such row."""
-        query = sa.select(RESOURCES.c.body).where(
-            RESOURCES.c.deployment_id == deployment_id,
-            RESOURCES.c.kind == kind,
-            RESOURCES.c.name == name,
-            RESOURCES.c.deleted.is_(False),
-        )
-        with transaction(self.engine) as connection:
-            body = connection.execute(query).scalar_one_or_none()
-        return body["state"] if body else None
-
     def has_any(self, name: str, kinds: Collection[str]) -> bool:
         """Whether there is a live row of one of these kinds."""
         query = (
