@@ -122,12 +122,15 @@ class Armada:
         return self.until(lambda: self.totals("joined")["joined"] >= self.hosts, "all have joined")
 
     def until_ready_since(self, begun: float) -> float:
-        """Until all agents are ready, as the core took it, and have in force what it had by then.
+        """Until all agents are ready, as the core took it, and have in force the revision of what
+        was declared and announced last. Later ones only tell of agents; nobody applies them.
 
         :return: seconds since that monotonic time.
         """
         self.until(lambda: self.totals("ready")["ready"] >= self.hosts, "all are ready")
-        head = self.stage.client.deployment_show(DEPLOYMENT).revision
+        client = self.stage.client
+        members = client.member_list(DEPLOYMENT, SERVICE, "backbone").values()
+        head = max(row.revision for row in (*client.service_list(DEPLOYMENT), *members))
         return self.until(lambda: self._least() >= head, f"all have applied {head}") - begun
 
     def applied_at(self, revision: int) -> list[float]:

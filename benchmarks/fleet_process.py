@@ -81,8 +81,8 @@ class Fleet:
             made = hub.settings(self._lab.vm(host), token)
         else:
             number = int("".join(filter(str.isdecimal, host)) or len(self._agents))
-            address = f"10.{1 + number // 62500}.{number // 250 % 250}.{number % 250 + 1}"
-            facts = functools.partial(HostFacts, private=(f"{address}/8",), public=(address,))
+            address = f"172.{16 + number // 62500}.{number // 250 % 250}.{number % 250 + 1}"
+            facts = functools.partial(HostFacts, private=(f"{address}/12",), public=(address,))
             made = Settings(
                 state_dir=StateDir(self._directory / "agents" / host, "all"),
                 host=host,
