@@ -24,6 +24,7 @@ from oslo_db import exception as db_exc
 
 from cnsmo.model.audit import Act, AuditLine, Change, Role
 from cnsmo.model.errors import Conflict, NotFound
+from cnsmo.model.parts import Mark, Part, goes_on, part
 from cnsmo.model.resource import Changes, Row, View
 from cnsmo.state import audit, audit_age
 from cnsmo.state.audit import Chain
@@ -34,6 +35,8 @@ from cnsmo.state.vault import Vault
 from cnsmo.state.writer import Writer, to_row
 
 T = TypeVar("T")
+MOST_ROWS = 1000
+"""Of a part."""
 RECONNECT_SECONDS = 5.0
 """For how long a write is begun again when the database went away before its end. A commit whose
 answer got lost is not repeated: it may have been done."""
@@ -133,22 +136,28 @@ class Store:
         A ``since`` of 0, before the purge horizon, or ahead of the deployment (the database was
         restored from a backup) gets a snapshot: all live rows and the remembered tombstones.
         """
-        snapshot = since <= 0
         with transaction(self.engine) as connection:
-            records = _told(connection, name, since, snapshot)
-            if records and not snapshot:
-                first = records[0]
-                snapshot = needs_snapshot(since, first["head"], first["purged"])
-                if snapshot:
-                    records = _told(connection, name, since, snapshot)
-        if not records:
-            raise _unknown(name)
+            records, snapshot = _begun(connection, name, since)
         return Changes(
             deployment=name,
             head=records[0]["head"],
             snapshot=snapshot,
-            rows=[to_row(record) for record in records if record["kind"] is not None],
+            rows=_rows(records),
         )
+
+    def part(self, name: str, since: int, mark: Mark | None = None, most: int = MOST_ROWS) -> Part:
+        """The same as changes(), of so many rows at most; it begins anew where it cannot go on.
+
+        mark: of the part before. Of one revision, all rows that are not told yet are looked at; of
+        others, only those that are told.
+        """
+        with transaction(self.engine) as connection:
+            if mark is not None:
+                records = _told(connection, name, _beyond(mark), most + 1)
+                if goes_on(mark, records[0]["head"], records[0]["purged"]):
+                    return part(name, records[0]["head"], _rows(records), mark, most)
+            records, snapshot = _begun(connection, name, since, most + 1)
+        return part(name, records[0]["head"], _rows(records), (since, snapshot), most)
 
     def has_any(self, name: str, kinds: Collection[str]) -> bool:
         """Whether there is a live row of one of these kinds."""
@@ -274,25 +283,54 @@ class Store:
         return writer
 
 
-def _told(connection: sa.Connection, name: str, since: int, snapshot: bool) -> list[sa.RowMapping]:
+def _begun(
+    connection: sa.Connection, name: str, since: int, most: int | None = None
+) -> tuple[list[sa.RowMapping], bool]:
+    """What changed after a revision, as _told() has it; and whether that is a snapshot."""
+    snapshot = since <= 0
+    records = _told(connection, name, is_told(RESOURCES.c.revision, since, snapshot), most)
+    if not snapshot and needs_snapshot(since, records[0]["head"], records[0]["purged"]):
+        snapshot = True
+        records = _told(connection, name, is_told(RESOURCES.c.revision, since, snapshot), most)
+    return records, snapshot
+
+
+def _told(
+    connection: sa.Connection, name: str, told: sa.ColumnElement[bool], most: int | None
+) -> list[sa.RowMapping]:
     """A deployment's rows that are told, beside how the deployment stands.
 
-    One statement, which sees one commit. The bound is a plain number, so that every database finds
-    the rows by their index, and reads no others.
+    One statement, which sees one commit. What bounds the rows are plain numbers, so that every
+    database finds them by their index, and reads no others.
 
-    :return: one record without a row where there are none; none for an unknown deployment.
+    :return: one record without a row where there are none.
+    :raises NotFound: when there is no deployment of that name.
     """
-    resources = sa.and_(
-        RESOURCES.c.deployment_id == DEPLOYMENTS.c.id,
-        is_told(RESOURCES.c.revision, since, snapshot),
-    )
+    row = RESOURCES.c
     query = (
         sa.select(DEPLOYMENTS.c.revision.label("head"), DEPLOYMENTS.c.purged, RESOURCES)
-        .select_from(DEPLOYMENTS.outerjoin(RESOURCES, resources))
+        .select_from(
+            DEPLOYMENTS.outerjoin(RESOURCES, sa.and_(row.deployment_id == DEPLOYMENTS.c.id, told))
+        )
         .where(DEPLOYMENTS.c.name == name)
-        .order_by(RESOURCES.c.revision, RESOURCES.c.kind, RESOURCES.c.name)
+        .order_by(row.revision, row.kind, row.name)
+        .limit(most)
     )
-    return list(connection.execute(query).mappings())
+    records = list(connection.execute(query).mappings())
+    if not records:
+        raise _unknown(name)
+    return records
+
+
+def _rows(records: list[sa.RowMapping]) -> list[Row]:
+    return [to_row(record) for record in records if record["kind"] is not None]
+
+
+def _beyond(mark: Mark) -> sa.ColumnElement[bool]:
+    """Rows that come after a mark; the first bound is for the index."""
+    row = RESOURCES.c
+    after = sa.or_(row.kind > mark.kind, sa.and_(row.kind == mark.kind, row.name > mark.name))
+    return sa.and_(row.revision >= mark.revision, sa.or_(row.revision > mark.revision, after))
 
 
 def _chain(connection: sa.Connection, vault: Vault, name: str, deployment_id: int) -> Chain:
