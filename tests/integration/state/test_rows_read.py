@@ -44,3 +44,27 @@ def test_a_snapshot_reads_all_that_there_is_and_is_counted_so(store: Store) -> N
     with statements(store.engine) as sent:
         assert len(store.changes("shop", 0).rows) == 50
     assert sum(rows_read(store.engine, *it) for it in sent if it[0].startswith("SELECT")) >= 50
+
+
+def test_whose_an_address_is_is_asked_without_reading_all_hosts(store: Store) -> None:
+    def fill_in(writer: Writer) -> None:
+        for number in range(50):
+            body = {"private": [f"10.0.0.{number}/24", f"fd00::{number:x}/64"], "odd": "50%_\\"}
+            writer.put("host", f"web{number:02}", body, "core")
+
+    store.write("shop", "anna", fill_in)
+    found: list[list[str]] = []
+
+    def ask(writer: Writer) -> None:
+        for words in (['"10.0.0.4'], ['"fd00::1f/'], ['"10.0.0.7/', '"10.0.0.8/'], ['"50%_'], []):
+            rows = writer._find_mentioning("host", words) if words else []
+            found.append([row.name for row in rows])
+        found.append([row.name for row in writer.beneath("host", "web1")])
+        writer.put("host", "web99", {"private": []}, "core")
+        found.append([row.name for row in writer.mentioning("host", ['"10.0.0.9/'])])
+
+    store.write("shop", "anna", ask)
+    assert found[0] == ["web04", *(f"web{it}" for it in range(40, 50))]
+    assert found[1:5] == [["web31"], ["web07", "web08"], [f"web{it:02}" for it in range(50)], []]
+    assert found[5] == [f"web{it}" for it in range(10, 20)]
+    assert {"web09", "web99"} <= set(found[6])
