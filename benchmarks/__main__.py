@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m benchmarks [--smoke] [--only NAME] [--out FILE.json]``: measure, and show a table."""
+"""``python -m benchmarks [--smoke] [--only NAME] [--sizes N,N] [--out FILE.json]``: measure, and
+show a table."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import json
 import logging
@@ -38,7 +40,10 @@ def main(argv: list[str] | None = None) -> int:
     figures: dict[str, list[Figure]] = {}
     machine = _machine()
     try:
-        with Run(SMOKE if asked.smoke else FULL, asked.keep) as run:
+        scale = SMOKE if asked.smoke else FULL
+        if asked.sizes:
+            scale = dataclasses.replace(scale, fleet_sizes=asked.sizes)
+        with Run(scale, asked.keep) as run:
             for name in names:
                 with run.benchmark(name):
                     figures[name] = catalogue.BENCHMARKS[name](run)
@@ -80,9 +85,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", action="append", choices=list(catalogue.BENCHMARKS), help="may be repeated"
     )
+    parser.add_argument("--sizes", type=_sizes, help="numbers of agents of 'fleet', as 100,300")
     parser.add_argument("--keep", action="store_true", help="leave logs in /tmp/cnsmo-bench-*")
     parser.add_argument("--out", type=Path, help="write all samples there, as JSON")
     return parser
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
 
 
 def _interrupt(*_args: object) -> None:

@@ -10,6 +10,9 @@ from benchmarks import (
     boot,
     core_growth,
     enforce,
+    fleet,
+    fleet_cores,
+    fleet_snapshot,
     member,
     membership,
     mesh,
@@ -39,4 +42,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Figure]]] = {
     "balancer-pool": pool.measure,
     "throughput-balancer": throughput_balancer.measure,
     "boot": boot.measure,
+    "fleet": fleet.measure,
+    "fleet-cores": fleet_cores.measure,
+    "fleet-snapshot": fleet_snapshot.measure,
 }

@@ -48,6 +48,11 @@ class Child:
             self.close()
             raise
 
+    @property
+    def pid(self) -> int:
+        """Of its process; where it runs elsewhere, of what leads there."""
+        return self._process.pid
+
     def ask(self, **question: Any) -> Any:
         """One question, and its answer."""
         assert self._process.stdin is not None

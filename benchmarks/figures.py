@@ -62,6 +62,13 @@ def p95_of(
     return _figure(name, unit, samples, "p95", percentile95, target, note)
 
 
+def p99_of(
+    name: str, unit: str, samples: Sequence[float], target: Target | None = None, note: str = ""
+) -> Figure:
+    """A figure whose value is the 99th percentile."""
+    return _figure(name, unit, samples, "p99", percentile99, target, note)
+
+
 def ratio_of(
     name: str, ours: Sequence[float], theirs: Sequence[float], target: Target | None = None
 ) -> Figure:
@@ -96,7 +103,16 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
 
 def percentile95(samples: Sequence[float]) -> float:
     """The smallest sample that at least 95 % of the samples do not exceed (nearest rank)."""
-    return sorted(samples)[math.ceil(0.95 * len(samples)) - 1]
+    return _ranked(samples, 95)
+
+
+def percentile99(samples: Sequence[float]) -> float:
+    """The same, of 99 %."""
+    return _ranked(samples, 99)
+
+
+def _ranked(samples: Sequence[float], percent: int) -> float:
+    return sorted(samples)[math.ceil(percent * len(samples) / 100) - 1]
 
 
 def quartiles(samples: Sequence[float]) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.scale import Scale
 from cnsmo.lab.lab import labs
+from tests.beds.postgresql import PostgresqlBed
 from tests.beds.rabbitmq import RabbitmqBed
 
 LAB = re.compile(r"bench([0-9]+)")
@@ -33,6 +34,7 @@ class Run:
         self.lab_name = f"bench{os.getpid()}"
         self._stack = contextlib.ExitStack()
         self._broker: RabbitmqBed | None = None
+        self._postgresql: PostgresqlBed | None = None
         self._bar = Progress(
             TextColumn("[bold]{task.fields[benchmark]:24}"),
             BarColumn(20),
@@ -47,6 +49,18 @@ class Run:
             self.tell("starting RabbitMQ")
             self._broker = self._stack.enter_context(RabbitmqBed())
         return self._broker
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[str]:
+        """URL of a PostgreSQL database, which is there while the context lasts."""
+        if self._postgresql is None:
+            self.tell("starting PostgreSQL")
+            self._postgresql = self._stack.enter_context(PostgresqlBed())
+        name = self._postgresql.create_database()
+        try:
+            yield self._postgresql.url(name)
+        finally:
+            self._postgresql.drop_database(name)
 
     @contextlib.contextmanager
     def benchmark(self, name: str) -> Iterator[None]:

@@ -37,6 +37,13 @@ class Scale:
     carried_hosts: int = 20
     carried_rounds: int = 20
     boot_rounds: int = 3
+    fleet_sizes: tuple[int, ...] = (100, 300, 1000)
+    fleet_share: int = 100
+    fleet_changes: int = 20
+    fleet_idle_seconds: float = 60.0
+    fleet_cores_hosts: int = 300
+    fleet_reports: int = 20
+    snapshot_rows: int = 100_000
 
 
 FULL = Scale()
@@ -68,4 +75,11 @@ SMOKE = Scale(
     carried_hosts=3,
     carried_rounds=1,
     boot_rounds=1,
+    fleet_sizes=(10, 20),
+    fleet_share=10,
+    fleet_changes=2,
+    fleet_idle_seconds=3.0,
+    fleet_cores_hosts=20,
+    fleet_reports=3,
+    snapshot_rows=2000,
 )

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A deployment to measure: VMs (or none), a core in a process of its own, agents in another one.
 
-The bus is RabbitMQ, the database SQLite, all periods are the field's defaults.
+The bus is RabbitMQ, the database SQLite unless another is given, all periods are the field's
+defaults.
 """
 
 from __future__ import annotations
@@ -50,8 +51,12 @@ class Stage:
     revision: int
     """Of the last change that the operator made here."""
 
-    def __init__(self, run: Run, plan: Topology | None = None, config: str = "") -> None:
-        """config: what core and agents have in their configuration besides."""
+    def __init__(
+        self, run: Run, plan: Topology | None = None, config: str = "", database: str = ""
+    ) -> None:
+        """config: what core and agents have in their configuration besides. database: URL of an
+        empty one."""
+        self.database = database
         self._run = run
         self._config = config
         self._plan = plan
@@ -154,6 +159,21 @@ class Stage:
         )
         return path
 
+    def child(self, module: str, *args: str) -> Child:
+        """One more helper process, which ends with the stage."""
+        return self._stack.enter_context(Child(module, *args, log=self.directory / f"{module}.log"))
+
+    def second_config(self) -> Path:
+        """Configuration of a second core, which lets hosts join at a port of its own, and of those
+        hosts."""
+        port = self._stack.enter_context(PortLease()).port
+        path = self.directory / "second.conf"
+        path.touch(mode=0o600)
+        text = self.config.read_text()
+        text = text.replace(f"port = {self._join_port}\n", f"port = {port}\n")
+        path.write_text(text.replace(self.door.join_url, f"https://127.0.0.1:{port}"))
+        return path
+
     def _settled(self, names: Collection[str]) -> bool:
         """Revisions that only tell of agents' states are not waited for: nobody applies them."""
         hosts = self.hosts()
@@ -189,25 +209,24 @@ class Stage:
         self._stack.callback(broker.delete_vhost, vhost)
         self._url = vhost.transport_url
         joining, self.door = door_config(self.directory / "ca", self._join_port)
+        database = self.database or f"sqlite:///{self.directory}/state.sqlite"
+        self.config.touch(mode=0o600)
         self.config.write_text(
             f"[bus]\nurl = {self._url}\nshared_account = true\n"
-            f"[database]\nconnection = sqlite:///{self.directory}/state.sqlite\n"
+            f"[database]\nconnection = {database}\n"
             f"[secrets]\nkey_file = {self.directory}/secrets.json\n"
             f"[oslo_messaging_rabbit]\nrpc_conn_pool_size = {CONNECTIONS}\n"
             f"{joining}[agent]\n{self.door.config()}{self._config}"
         )
-        self.core = self._child("core_process", str(self.config))
+        self.core = self.child("core_process", str(self.config))
         CONF.set_override("url", self._url, "bus")
         self._stack.callback(transport.close)
         self.client = OperatorClient(CONF)
         self.client.deployment_create(DEPLOYMENT)
         lab = [str(self.lab.directory)] if self._plan is not None else []
-        self.fleet = self._child("fleet_process", str(self.config), *lab)
+        self.fleet = self.child("fleet_process", str(self.config), *lab)
 
     def _start_relay(self, port: int, target: int) -> None:
         address = str(topology.core_address().ip)
         namespace = NETNS / self.lab.network.namespace(topology.CORE)
-        self._child("relay", str(namespace), address, str(port), str(target))
-
-    def _child(self, module: str, *args: str) -> Child:
-        return self._stack.enter_context(Child(module, *args, log=self.directory / f"{module}.log"))
+        self.child("relay", str(namespace), address, str(port), str(target))

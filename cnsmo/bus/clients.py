@@ -6,94 +6,23 @@ from __future__ import annotations
 import getpass
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import oslo_messaging
-from kombu.exceptions import OperationalError
 from oslo_config import cfg
-from oslo_log import log
-from oslo_messaging.exceptions import MessageUndeliverable
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from cnsmo import __version__
 from cnsmo.bus import transport
-from cnsmo.bus.envelope import opened
+from cnsmo.bus.calling import Caller, all_as, as_model
 from cnsmo.bus.knock import PATIENCE, knock
-from cnsmo.bus.versions import Fields, Versions
+from cnsmo.bus.parts import IN_PARTS, Parts
 from cnsmo.model import messages as msg
 from cnsmo.model.audit import AuditLine, AuditPage, AuditQuery
-from cnsmo.model.errors import CnsmoError, Unavailable, UnknownCall
 from cnsmo.model.host import CloudFacts
-from cnsmo.model.reading import read
+from cnsmo.model.parts import Part
 from cnsmo.model.resource import Changes, Row
-
-LOG = log.getLogger(__name__)
-M = TypeVar("M", bound=BaseModel)
-REACH_SECONDS = 5.0
-"""How long to wait for a broker that was never there since this process began."""
-
-
-class _Client:
-    """Calls a topic of the core and opens the answers."""
-
-    TOPIC: ClassVar[str]
-    VERSION: ClassVar[str]
-    SINCE: ClassVar[Mapping[str, str]] = {}
-    """The version that brought a call, where it was none of the first."""
-    FIELDS: ClassVar[Fields] = {}
-    """By call: the version that brought a key of what it says."""
-
-    def __init__(self, conf: cfg.ConfigOpts, context: dict[str, Any], timeout: float) -> None:
-        self._conf = conf
-        self._timeout = timeout
-        cap = conf.bus.upgrade_levels.get(self.TOPIC, "")
-        self._versions = Versions(self.VERSION, cap, self.SINCE, self.FIELDS)
-        self._patience = min(timeout, REACH_SECONDS)
-        self.context = context
-        self._use("", transport.EXCHANGE)
-
-    def _use(self, url: str, exchange: str) -> None:
-        """Call through this exchange of that broker; url: empty for ``[bus] url``."""
-        self._url, self._exchange = url, exchange
-        self._rpc = oslo_messaging.get_rpc_client(
-            transport.calls(self._conf, url),
-            oslo_messaging.Target(topic=self.TOPIC, exchange=exchange),
-            timeout=self._timeout,
-            retry=transport.RETRIES,
-            transport_options=oslo_messaging.TransportOptions(at_least_once=True),
-        )
-
-    def _said(self) -> dict[str, Any]:
-        """What is said with each call."""
-        return self.context
-
-    def _call(self, method: str, **arguments: Any) -> Any:
-        transport.reach(self._conf, self._patience, self._url, self._exchange)
-        try:
-            return self._answer(method, arguments)
-        except oslo_messaging.RemoteError as exc:
-            raise CnsmoError(
-                f"the core could not take the call {method} ({exc.exc_type}): is it of the same "
-                "release as this program?"
-            ) from exc
-        except MessageUndeliverable as exc:
-            raise Unavailable(f"no core is there to take {method}: start cnsmo-core") from exc
-        except (oslo_messaging.MessagingException, OperationalError) as exc:
-            raise Unavailable(
-                f"no core answered {method} in time: is cnsmo-core running, and is the broker "
-                "reachable ([bus] url)?"
-            ) from exc
-
-    def _answer(self, method: str, arguments: Mapping[str, Any]) -> Any:
-        while True:
-            version, said = self._versions.fit(method, arguments)
-            try:
-                return opened(self._rpc.prepare(version=version).call(self._said(), method, **said))
-            except UnknownCall:
-                if not self._versions.refused(version):
-                    raise
-                LOG.info("%s: a core does not take version %s: an older one it is", method, version)
 
 
 def author() -> str:
@@ -101,20 +30,7 @@ def author() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def _as(model: type[M], value: Any) -> M:
-    try:
-        return read(model, value)
-    except ValidationError as exc:
-        raise CnsmoError(
-            f"the core's answer is no {model.__name__}: is it of the same release as this program?"
-        ) from exc
-
-
-def _all(model: type[M], values: list[Any]) -> list[M]:
-    return [_as(model, value) for value in values]
-
-
-class CoreClient(_Client):
+class CoreClient(Caller):
     """What agents ask the core.
 
     Version history:
@@ -122,16 +38,18 @@ class CoreClient(_Client):
     * 1.0: join, sync, facts, announce, withdraw, report, heartbeat, leave.
     * 1.1: certify; hosts join over HTTPS instead.
     * 1.2: report and heartbeat say when they were made.
+    * 1.3: sync_part.
     """
 
     TOPIC = transport.AGENTS_TOPIC
-    VERSION = "1.2"
-    SINCE = {"certify": "1.1"}
+    VERSION = "1.3"
+    SINCE = {"certify": "1.1", IN_PARTS: "1.3"}
     FIELDS = {"report": {"made_at": "1.2"}, "heartbeat": {"made_at": "1.2"}}
 
     def __init__(self, conf: cfg.ConfigOpts, timeout: float) -> None:
         """timeout in seconds. Until ``identify`` nothing is answered."""
         super().__init__(conf, {}, timeout)
+        self._parts = Parts(self._versions, self.sync_part)
 
     def identify(self, ident: str, secret: str, url: str = "") -> None:
         """Say on every call from now on who calls.
@@ -140,6 +58,7 @@ class CoreClient(_Client):
         come an exchange of its own, and no right to any other.
         """
         self.context = {"agent_id": ident, "agent_secret": secret}
+        self._parts.forget()
         if url:
             self._use(url, transport.agent_topic(ident))
 
@@ -163,11 +82,19 @@ class CoreClient(_Client):
 
     def certify(self, csr: str) -> msg.Certified:
         """Get a new certificate for the host's key."""
-        return _as(msg.Certified, self._call("certify", csr=csr))
+        return as_model(msg.Certified, self._call("certify", csr=csr))
 
     def sync(self, since: int) -> Changes:
-        """What changed after revision since."""
-        return _as(Changes, self._call("sync", since=since))
+        """What changed after revision since; put together, where it comes in parts.
+
+        Not for several threads at once.
+        """
+        told = self._parts.sync(since)
+        return told if told is not None else as_model(Changes, self._call("sync", since=since))
+
+    def sync_part(self, since: int, mark: dict[str, Any] | None) -> Part:
+        """A part of that; mark: of the part before."""
+        return as_model(Part, self._call(IN_PARTS, since=since, mark=mark))
 
     def facts(self, facts: BaseModel) -> None:
         """Tell the core where this host is to be found."""
@@ -190,14 +117,16 @@ class CoreClient(_Client):
 
     def heartbeat(self, beat: msg.Heartbeat) -> msg.HeartbeatAnswer:
         """Give a sign of life, and learn what was missed."""
-        return _as(msg.HeartbeatAnswer, self._call("heartbeat", beat=beat.model_dump(mode="json")))
+        return as_model(
+            msg.HeartbeatAnswer, self._call("heartbeat", beat=beat.model_dump(mode="json"))
+        )
 
     def leave(self) -> None:
         """Leave the deployment for good."""
         self._call("leave")
 
 
-class OperatorClient(_Client):
+class OperatorClient(Caller):
     """What operators ask the core.
 
     Version history:
@@ -232,15 +161,15 @@ class OperatorClient(_Client):
 
     def deployment_create(self, name: str) -> msg.DeploymentStatus:
         """Make an empty deployment."""
-        return _as(msg.DeploymentStatus, self._call("deployment_create", name=name))
+        return as_model(msg.DeploymentStatus, self._call("deployment_create", name=name))
 
     def deployment_list(self) -> list[msg.DeploymentStatus]:
         """All deployments."""
-        return _all(msg.DeploymentStatus, self._call("deployment_list"))
+        return all_as(msg.DeploymentStatus, self._call("deployment_list"))
 
     def deployment_show(self, name: str) -> msg.DeploymentStatus:
         """One deployment."""
-        return _as(msg.DeploymentStatus, self._call("deployment_show", name=name))
+        return as_model(msg.DeploymentStatus, self._call("deployment_show", name=name))
 
     def deployment_delete(self, name: str) -> None:
         """Forget a deployment that has no hosts (any more)."""
@@ -252,7 +181,7 @@ class OperatorClient(_Client):
 
     def token_create(self, deployment: str, request: msg.TokenRequest) -> msg.TokenStatus:
         """Make a join token."""
-        return _as(
+        return as_model(
             msg.TokenStatus,
             self._call(
                 "token_create", deployment=deployment, request=request.model_dump(mode="json")
@@ -261,7 +190,7 @@ class OperatorClient(_Client):
 
     def token_list(self, deployment: str) -> list[msg.TokenStatus]:
         """All tokens of a deployment."""
-        return _all(msg.TokenStatus, self._call("token_list", deployment=deployment))
+        return all_as(msg.TokenStatus, self._call("token_list", deployment=deployment))
 
     def token_revoke(self, deployment: str, ident: str) -> None:
         """Make a token worthless."""
@@ -269,15 +198,17 @@ class OperatorClient(_Client):
 
     def plan(self, document: str) -> msg.Plan:
         """What applying a document would change."""
-        return _as(msg.Plan, self._call("plan", document=document))
+        return as_model(msg.Plan, self._call("plan", document=document))
 
     def apply(self, document: str, base_revision: int | None = None) -> msg.Plan:
         """Apply a document, unless operators changed something after base_revision."""
-        return _as(msg.Plan, self._call("apply", document=document, base_revision=base_revision))
+        return as_model(
+            msg.Plan, self._call("apply", document=document, base_revision=base_revision)
+        )
 
     def host_list(self, deployment: str) -> list[msg.HostStatus]:
         """All hosts with their agents."""
-        return _all(msg.HostStatus, self._call("host_list", deployment=deployment))
+        return all_as(msg.HostStatus, self._call("host_list", deployment=deployment))
 
     def host_remove(self, deployment: str, host: str, keep_tokens: bool = False) -> int:
         """Remove a host for good, and revoke the tokens by which it came, unless they are kept.
@@ -289,7 +220,7 @@ class OperatorClient(_Client):
 
     def host_removals(self, deployment: str) -> list[msg.RemovedHost]:
         """All hosts that were removed, the newest last."""
-        return _all(msg.RemovedHost, self._call("host_removals", deployment=deployment))
+        return all_as(msg.RemovedHost, self._call("host_removals", deployment=deployment))
 
     def host_quarantine(self, deployment: str, host: str, release: bool = False) -> int:
         """Take a host out of everything, or let it back; the revision that holds it."""
@@ -306,16 +237,16 @@ class OperatorClient(_Client):
 
     def service_list(self, deployment: str) -> list[Row]:
         """All declared instances of services."""
-        return _all(Row, self._call("service_list", deployment=deployment))
+        return all_as(Row, self._call("service_list", deployment=deployment))
 
     def provider_list(self, deployment: str) -> list[msg.ProviderStatus]:
         """What cores keep in the cloud for the deployment's instances."""
-        return _all(msg.ProviderStatus, self._call("provider_list", deployment=deployment))
+        return all_as(msg.ProviderStatus, self._call("provider_list", deployment=deployment))
 
     def member_list(self, deployment: str, service: str, instance: str) -> dict[str, Row]:
         """What hosts announced to an instance, by host."""
         found = self._call("member_list", deployment=deployment, service=service, instance=instance)
-        return {host: _as(Row, row) for host, row in found.items()}
+        return {host: as_model(Row, row) for host, row in found.items()}
 
     def service_delete(self, deployment: str, service: str, instance: str) -> int:
         """Remove a declared instance; the revision that holds it."""
@@ -344,7 +275,7 @@ class OperatorClient(_Client):
 
     def plan_delete(self, deployment: str, service: str, instance: str) -> msg.Plan:
         """What removing a declared instance comes to."""
-        return _as(
+        return as_model(
             msg.Plan,
             self._call("plan_delete", deployment=deployment, service=service, instance=instance),
         )
@@ -358,7 +289,7 @@ class OperatorClient(_Client):
         left = query.limit
         while left > 0:
             asked = query.model_copy(update={"limit": left}).model_dump(mode="json")
-            page = _as(AuditPage, self._call("audit_list", deployment=deployment, query=asked))
+            page = as_model(AuditPage, self._call("audit_list", deployment=deployment, query=asked))
             yield from page.lines
             left -= len(page.lines)
             if not page.more or not page.lines:
@@ -367,7 +298,7 @@ class OperatorClient(_Client):
 
     def rows(self, deployment: str) -> Changes:
         """All live rows that desired state is compiled from: hosts, agents, instances, members."""
-        return _as(Changes, self._call("rows", deployment=deployment))
+        return as_model(Changes, self._call("rows", deployment=deployment))
 
     def look(self, deployment: str) -> None:
         """Ask all agents for fresh observations."""
@@ -375,7 +306,7 @@ class OperatorClient(_Client):
 
     def bus_audit(self, fix: bool = False) -> list[msg.BusFinding]:
         """Where the broker differs from what it should be; fix: put it right, too."""
-        return _all(msg.BusFinding, self._call("bus_audit", fix=fix))
+        return all_as(msg.BusFinding, self._call("bus_audit", fix=fix))
 
 
 class AgentClient:

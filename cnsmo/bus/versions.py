@@ -65,6 +65,10 @@ class Versions:
             said[name] = value
         return text(needed), said
 
+    def takes(self, method: str) -> bool:
+        """Whether all cores are believed to know a call."""
+        return number(self._since.get(method, BASE)) <= self._allowed()
+
     def refused(self, version: str) -> bool:
         """Note that a core is too old for a version.
 

@@ -12,6 +12,7 @@ from cnsmo.model.errors import Unavailable
 PACE: Mapping[str, tuple[float, int]] = {
     "certify": (1 / 10, 10),
     "sync": (20, 200),
+    "sync_part": (20, 200),
     "facts": (1 / 30, 10),
     "announce": (1 / 5, 60),
     "withdraw": (1 / 5, 60),

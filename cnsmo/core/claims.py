@@ -9,11 +9,11 @@ networks a host can be. The rest is left out of its row, and told.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cnsmo.model.host import Host, HostFacts
 from cnsmo.model.names import IPAddress
-from cnsmo.model.resource import AGENT, HOST
+from cnsmo.model.resource import AGENT, HOST, joined
 from cnsmo.state.changeset import Changeset
 
 
@@ -25,8 +25,7 @@ def believed(
     Private ones are told apart within a site, public ones everywhere. Who is down for good may have
     lost its address to another, and who is in quarantine has none.
     """
-    view = rows.view([HOST, AGENT])
-    others = [it for name, it in view.hosts.items() if name != host and name not in view.gone]
+    others = list(_rivals(rows, host, facts))
     near = _owners(it for it in others if it.site == facts.site)
     everywhere = _owners(others, public=True)
     disputed: dict[str, str] = {}
@@ -42,6 +41,17 @@ def believed(
     public = [it for it in facts.public if is_believed(ipaddress.ip_address(it), near | everywhere)]
     kept = facts.model_copy(update={"private": tuple(private), "public": tuple(public)})
     return kept, disputed
+
+
+def _rivals(rows: Changeset, host: str, facts: HostFacts) -> Iterator[Host]:
+    """Other hosts that have one of its addresses, by name; of all others nothing is read."""
+    claimed = {ipaddress.ip_interface(it).ip for it in (*facts.private, *facts.public)}
+    for row in rows.mentioning(HOST, [f'"{address}' for address in sorted(map(str, claimed))]):
+        if row.name == host or row.host.quarantined or claimed.isdisjoint(row.host.own_addresses):
+            continue
+        agents = rows.beneath(AGENT, joined(row.name, ""))
+        if not agents or not all(agent.gone for agent in agents):
+            yield row.host
 
 
 def _owners(hosts: Iterable[Host], public: bool = False) -> dict[IPAddress, str]:

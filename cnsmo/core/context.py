@@ -18,6 +18,7 @@ from cnsmo.core.bouncer import Bouncer
 from cnsmo.core.counting import UNCOUNTED, Counting
 from cnsmo.core.hints import Hinter
 from cnsmo.core.naming import Naming
+from cnsmo.core.pulse import Pulse
 from cnsmo.core.sightings import Sightings
 from cnsmo.core.verdict import Rules
 from cnsmo.model.audit import BROKEN, Act, AuditLine
@@ -27,6 +28,7 @@ from cnsmo.model.resource import AGENT, DISPUTED, HOST, QUARANTINED, Row
 from cnsmo.services import registry
 from cnsmo.services.base import NetworkService
 from cnsmo.state.audit_trail import AuditTrail
+from cnsmo.state.beats import Beats
 from cnsmo.state.identities import Identities
 from cnsmo.state.liveness import Liveness
 from cnsmo.state.removals import Removals
@@ -64,6 +66,7 @@ class Core:
         self.tokens = Tokens(self.store)
         self.identities = Identities(self.store)
         self.liveness = Liveness(self.store)
+        self.pulse = Pulse(Beats(self.store).note)
         self.silences = Silences(self.store)
         self.trail = AuditTrail(engine, self.vault)
         self.removals = Removals(self.store)

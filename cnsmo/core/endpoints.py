@@ -24,6 +24,7 @@ from cnsmo.model.audit import Act, AuditPage, AuditQuery
 from cnsmo.model.errors import Conflict, Denied, InvalidRequest
 from cnsmo.model.host import CloudFacts
 from cnsmo.model.names import check_label, printable
+from cnsmo.model.parts import Asked, Part
 from cnsmo.model.resource import OPERATOR, Changes, Row
 from cnsmo.state import tokens
 from cnsmo.state.identities import Identity
@@ -61,6 +62,13 @@ class AgentEndpoints(Endpoints):
     def sync(self, ctxt: Context, since: int) -> Changes:
         """See Membership.sync."""
         return self._membership.sync(self._who(ctxt, "sync"), since)
+
+    @answers
+    def sync_part(self, ctxt: Context, since: int, mark: dict[str, Any] | None) -> Part:
+        """See Store.part."""
+        who = self._who(ctxt, "sync_part")
+        asked = Asked.model_validate({"since": since, "mark": mark}, strict=True)
+        return self._core.store.part(who.deployment, asked.since, asked.mark)
 
     @answers
     def facts(self, ctxt: Context, facts: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ from cnsmo.services import registry
 from cnsmo.services.base import Refused
 from cnsmo.services.seen import shaped
 from cnsmo.state import identities, liveness, silences, tokens
-from cnsmo.state.engine import transaction
+from cnsmo.state.beats import Beat, Stand
 from cnsmo.state.identities import Identity
 from cnsmo.state.writer import Writer
 from cnsmo.trust import keys
@@ -281,31 +281,25 @@ class Membership:
     def heartbeat(self, who: Identity, beat: msg.Heartbeat) -> msg.HeartbeatAnswer:
         """Note a sign of life; tell the agent what it may have missed."""
         core = self._core
-        made = _naive(beat.made_at)
-        forgotten = core.liveness.beat(who.deployment_id, who.host, who.id, beat.applied, made)
-        head, looked, now = core.liveness.head(who.deployment_id)  # now: not before what was noted
-        forgotten += self._said_down(who, beat)
+        noted = core.pulse.ask(
+            Beat(who.deployment_id, who.host, who.id, beat.applied, _naive(beat.made_at))
+        )
         return msg.HeartbeatAnswer(
-            head=head,
+            head=noted.head,
             confirmed=core.liveness.confirmed(who.deployment_id, core.alive_within, core.patience),
-            observe_at=looked,
-            forgotten=sorted(set(forgotten)),
-            now=now,
+            observe_at=noted.looked,
+            forgotten=[
+                it for it in sorted(beat.applied) if self._must_report(noted.stands.get(it))
+            ],
+            now=noted.now,
         )
 
-    def _said_down(self, who: Identity, beat: msg.Heartbeat) -> list[str]:
-        """Services whose agents were said to be down, but beat: they must report again."""
-        store, found = self._core.store, []
-        for service in beat.applied:
-            state = store.state_of(who.deployment_id, AGENT, joined(who.host, service))
-            if must_report(state, state == State.DOWN and self._is_held(who, service)):
-                found.append(service)
-        return found
-
-    def _is_held(self, who: Identity, service: str) -> bool:
-        with transaction(self._core.store.engine) as connection:
-            known = silences.record_of(connection, who.deployment_id, who.host, service)
-        return self._holds(known)
+    def _must_report(self, stand: Stand | None) -> bool:
+        """Whether an agent that beats must report again: it was said to be down, for example."""
+        if stand is None:
+            return True
+        held = stand.state is State.DOWN and self._holds(stand.record)
+        return must_report(stand.state, held)
 
     def _holds(self, known: silences.Record) -> bool:
         """Whether an agent that was down too often stays so for now, whatever it reports."""

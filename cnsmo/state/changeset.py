@@ -53,6 +53,20 @@ class Changeset(abc.ABC):
         """Live rows of a kind, by name."""
         return [row for row in self._all([kind]) if not row.deleted]
 
+    def mentioning(self, kind: str, words: Collection[str]) -> list[Row]:
+        """Live rows of a kind, by name: at least those whose bodies hold one of these words, which
+        JSON writes as they are; and what this write already knows.
+        """
+        if words and kind not in self._loaded:
+            self._learn(self._find_mentioning(kind, words))
+        return self._known(kind)
+
+    def beneath(self, kind: str, start: str) -> list[Row]:
+        """Live rows of a kind whose names start so, by name."""
+        if kind not in self._loaded:
+            self._learn(self._find_beneath(kind, start))
+        return [row for row in self._known(kind) if row.name.startswith(start)]
+
     def view(self, kinds: Collection[str], granted: Iterable[str] = ()) -> View:
         """A view over some kinds, with tombstones and with what this write already changed."""
         return View(self.deployment, self.revision, self._all(kinds), now=self._at, granted=granted)
@@ -83,6 +97,22 @@ class Changeset(abc.ABC):
     @abc.abstractmethod
     def _find_all(self, kinds: Collection[str]) -> Iterable[Row]:
         """All rows of these kinds as they are stored, and tombstones."""
+
+    def _find_mentioning(self, kind: str, words: Collection[str]) -> Iterable[Row]:
+        """See mentioning(); as they are stored."""
+        return self._find_all([kind])
+
+    def _find_beneath(self, kind: str, start: str) -> Iterable[Row]:
+        """See beneath(); as they are stored."""
+        return self._find_all([kind])
+
+    def _learn(self, found: Iterable[Row]) -> None:
+        for row in found:
+            self._rows.setdefault((row.kind, row.name), row)
+
+    def _known(self, kind: str) -> list[Row]:
+        found = sorted(self._rows.items())
+        return [row for (of, _name), row in found if of == kind and row and not row.deleted]
 
     def _effective(self) -> list[Row]:
         return [self._changed[key] for key in sorted(self._changed)]
@@ -116,7 +146,6 @@ class Changeset(abc.ABC):
     def _all(self, kinds: Collection[str]) -> list[Row]:
         missing = [kind for kind in kinds if kind not in self._loaded]
         if missing:
-            for row in self._find_all(missing):
-                self._rows.setdefault((row.kind, row.name), row)
+            self._learn(self._find_all(missing))
             self._loaded.update(missing)
         return [row for (kind, _name), row in sorted(self._rows.items()) if row and kind in kinds]

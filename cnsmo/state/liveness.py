@@ -11,15 +11,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cnsmo.model.errors import Removed
 from cnsmo.state.clock import DatabaseNow, read_clock
-from cnsmo.state.engine import aware, transaction, utc_now
+from cnsmo.state.engine import transaction, utc_now
 from cnsmo.state.store import Store
-from cnsmo.state.tables import AGENTS, DEPLOYMENTS, IDENTITIES, RESOURCES, TIME
+from cnsmo.state.tables import AGENTS, DEPLOYMENTS, RESOURCES, TIME
 from cnsmo.state.writer import Writer
 
 DUE_SECONDS = 5.0
 """For so long is remembered what agents should have applied by now."""
+FEW_AGENTS = 100
+SECONDS_PER_AGENT = 0.0003
+"""For so long, times the agents of a deployment, is remembered what all of them have applied; of
+few it is not."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,14 @@ class Sign:
         return age(self.read_at, self.observed_at) if self.observed_at else None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Confirmed:
+    """By service, what all have applied; it counts until then, by the monotonic clock."""
+
+    revisions: Mapping[str, int]
+    until: float
+
+
 class Liveness:
     """The table of agents. All times are the database's."""
 
@@ -53,36 +64,8 @@ class Liveness:
         self._store = store
         self._dues: dict[int, tuple[int, float]] = {}
         """By deployment: what _due() found, and when (of the monotonic clock)."""
-
-    def beat(
-        self,
-        deployment_id: int,
-        host: str,
-        ident: str,
-        applied: Mapping[str, int],
-        made: datetime.datetime | None = None,
-    ) -> list[str]:
-        """Record a heartbeat of a host's agents.
-
-        applied: nobody has applied what is not written. made: when it was made; None: now. One that
-        comes late says no more than that.
-
-        :return: services of which the core knows no agent at that host.
-        :raises Removed: when the host was removed meanwhile; another may have its name by now.
-        """
-        with transaction(self._store.engine) as connection:
-            mine = sa.select(DEPLOYMENTS.c.revision).where(DEPLOYMENTS.c.id == deployment_id)
-            head = connection.execute(mine).scalar_one()
-            unknown = [
-                service
-                for service, said in sorted(applied.items())
-                if not self._touch(
-                    connection, deployment_id, host, service, min(said, head), {}, made
-                )
-            ]
-            if not _lives(connection, ident):
-                raise Removed(f"host {host!r} was removed from its deployment")
-        return unknown
+        self._confirmed: dict[int, _Confirmed] = {}
+        """By deployment: what confirmed() found."""
 
     def observed(
         self,
@@ -97,7 +80,8 @@ class Liveness:
     ) -> None:
         """Record a report of an agent, whether it is known already or not.
 
-        working: whether others should wait for what it has applied. made: as with beat().
+        working: whether others should wait for what it has applied. made: when it was made; None:
+        now. One that comes late says no more than that.
         """
         values: dict[str, Any] = {"working": working}
         if observation is not None:
@@ -186,31 +170,35 @@ class Liveness:
             )
             return list(connection.scalars(query))
 
-    def head(self, deployment_id: int) -> tuple[int, datetime.datetime | None, datetime.datetime]:
-        """The head revision, when operators last looked, and what time it is."""
-        query = sa.select(DEPLOYMENTS.c.revision, DEPLOYMENTS.c.observe_at, DatabaseNow()).where(
-            DEPLOYMENTS.c.id == deployment_id
-        )
-        with transaction(self._store.engine) as connection:
-            revision, looked, now = connection.execute(query).one()
-        return revision, aware(looked) if looked else None, aware(now)
-
     def confirmed(
         self, deployment_id: int, alive_within: datetime.timedelta, patience: datetime.timedelta
     ) -> dict[str, int]:
         """By service: the revision that all its agents that live, work and follow have applied.
 
-        patience: who has not applied what was written that long ago is not waited for.
+        patience: who has not applied what was written that long ago is not waited for. Of many
+        agents it is found now and then: each of them asks with every heartbeat.
         """
+        known = self._confirmed.get(deployment_id)
+        if known is not None and time.monotonic() < known.until:
+            return dict(known.revisions)
         with transaction(self._store.engine) as connection:
             due = self._due(connection, deployment_id, patience)
             since = read_clock(connection) - alive_within
             query = (
-                sa.select(AGENTS.c.service, sa.func.min(AGENTS.c.applied_revision))
+                sa.select(
+                    AGENTS.c.service,
+                    sa.func.min(AGENTS.c.applied_revision).label("revision"),
+                    sa.func.count().label("agents"),
+                )
                 .where(_at_work(deployment_id, since), AGENTS.c.applied_revision >= due)
                 .group_by(AGENTS.c.service)
             )
-            return {record.service: record[1] for record in connection.execute(query)}
+            found = list(connection.execute(query))
+        revisions = {record.service: record.revision for record in found}
+        agents = sum(record.agents for record in found)
+        kept = SECONDS_PER_AGENT * agents if agents > FEW_AGENTS else 0.0
+        self._confirmed[deployment_id] = _Confirmed(revisions, time.monotonic() + kept)
+        return dict(revisions)
 
     def behind(
         self, deployment: str, alive_within: datetime.timedelta, patience: datetime.timedelta
@@ -265,14 +253,6 @@ def _at_work(deployment_id: int, since: datetime.datetime) -> sa.ColumnElement[b
     )
 
 
-def _lives(connection: sa.Connection, ident: str) -> bool:
-    """Asked after what was written, so that no removal comes in between; and nothing is locked."""
-    query = sa.select(IDENTITIES.c.id).where(
-        IDENTITIES.c.id == ident, IDENTITIES.c.revoked_at.is_(None)
-    )
-    return connection.execute(query).first() is not None
-
-
 def forget(writer: Writer, host: str) -> None:
     """Drop the signs of life of a host, inside a write."""
     writer.connection.execute(
@@ -292,9 +272,11 @@ def is_vanished(writer: Writer, host: str, before: datetime.timedelta) -> bool:
     return writer.connection.execute(query).scalar_one() == 0
 
 
-def not_ahead(moment: datetime.datetime) -> sa.ColumnElement[datetime.datetime]:
+def not_ahead(
+    moment: datetime.datetime | sa.ColumnElement[datetime.datetime],
+) -> sa.ColumnElement[datetime.datetime]:
     """A moment that somebody else tells; now, if it is still to come."""
-    told = sa.literal(moment, TIME)
+    told = sa.literal(moment, TIME) if isinstance(moment, datetime.datetime) else moment
     return sa.case((told < DatabaseNow(), told), else_=DatabaseNow())
 
 

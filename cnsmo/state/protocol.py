@@ -14,18 +14,20 @@ from typing import Any
 from cnsmo.model.resource import Changes, Row, View
 
 
-def needs_snapshot(since: int, head: Any, purged: Any) -> Any:
+def needs_snapshot(since: int, head: int, purged: int) -> bool:
     """Whether who has revision ``since`` is told everything.
 
     So is who has nothing, who may have missed tombstones that are forgotten, and who is ahead (the
-    database was restored). ``head``, ``purged``: numbers, or columns, which make an SQL expression.
+    database was restored).
     """
-    return (purged > since) | (head < since) | (since <= 0)
+    return purged > since or head < since or since <= 0
 
 
-def is_told(revision: Any, since: int, snapshot: Any) -> Any:
-    """Whether a row of that revision is in the answer; numbers or columns, as above."""
-    return (revision > since) | snapshot
+def is_told(revision: Any, since: int, snapshot: bool) -> Any:
+    """Whether a row of that revision is in the answer; a number, or a column, which makes an SQL
+    expression. The first revision is 1.
+    """
+    return revision > (0 if snapshot else since)
 
 
 def later_horizon(purged: int, forgotten: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -120,11 +121,14 @@ class Record:
 def record_of(connection: sa.Connection, deployment_id: int, host: str, service: str) -> Record:
     """What is remembered of an agent; of one that is not known, nothing."""
     found = connection.execute(_one(deployment_id, host, service)).one_or_none()
-    if found is None:
-        return Record()
+    return Record() if found is None else recorded(found, read_clock(connection))
+
+
+def recorded(found: sa.Row[Any], now: datetime.datetime) -> Record:
+    """What a row of the table of agents remembers. now: by the database's clock."""
     heard = 0.0
     if found.late_at is None and found.heard_since is not None:
-        heard = age(read_clock(connection), found.heard_since)
+        heard = age(now, found.heard_since)
     return Record(found.downs or 0, heard, found.reported_at)
 
 

@@ -2,8 +2,8 @@
 """The System State: write, and ask what changed since.
 
 A write locks its deployment's row first, takes revision + 1 and stamps every row it changes, in one
-transaction: commit order is revision order. ``changes(since)`` is one statement, so it sees one
-commit and all before it: no reader ever misses the last version of a row.
+transaction: commit order is revision order. What ``changes(since)`` tells is read by one statement,
+so it sees one commit and all before it: no reader ever misses the last version of a row.
 
 SQLite has one write lock and no queue for it (who waits, polls): the threads of one process line
 up here.
@@ -24,6 +24,7 @@ from oslo_db import exception as db_exc
 
 from cnsmo.model.audit import Act, AuditLine, Change, Role
 from cnsmo.model.errors import Conflict, NotFound
+from cnsmo.model.parts import Mark, Part, goes_on, part
 from cnsmo.model.resource import Changes, Row, View
 from cnsmo.state import audit, audit_age
 from cnsmo.state.audit import Chain
@@ -34,6 +35,8 @@ from cnsmo.state.vault import Vault
 from cnsmo.state.writer import Writer, to_row
 
 T = TypeVar("T")
+MOST_ROWS = 1000
+"""Of a part."""
 RECONNECT_SECONDS = 5.0
 """For how long a write is begun again when the database went away before its end. A commit whose
 answer got lost is not repeated: it may have been done."""
@@ -133,51 +136,33 @@ class Store:
         A ``since`` of 0, before the purge horizon, or ahead of the deployment (the database was
         restored from a backup) gets a snapshot: all live rows and the remembered tombstones.
         """
-        snapshot = needs_snapshot(since, DEPLOYMENTS.c.revision, DEPLOYMENTS.c.purged)
-        query = (
-            sa.select(
-                DEPLOYMENTS.c.name.label("deployment"),
-                DEPLOYMENTS.c.revision.label("head"),
-                DEPLOYMENTS.c.purged,
-                DEPLOYMENTS.c.observe_at,
-                RESOURCES,
-            )
-            .select_from(
-                DEPLOYMENTS.outerjoin(
-                    RESOURCES,
-                    sa.and_(
-                        RESOURCES.c.deployment_id == DEPLOYMENTS.c.id,
-                        is_told(RESOURCES.c.revision, since, snapshot),
-                    ),
-                )
-            )
-            .where(DEPLOYMENTS.c.name == name)
-            .order_by(RESOURCES.c.revision, RESOURCES.c.kind, RESOURCES.c.name)
-        )
         with transaction(self.engine) as connection:
-            records = list(connection.execute(query).mappings())
-        if not records:
-            raise _unknown(name)
-        first = records[0]
+            records, snapshot = _begun(connection, name, since)
         return Changes(
             deployment=name,
-            head=first["head"],
-            snapshot=needs_snapshot(since, first["head"], first["purged"]),
-            rows=[to_row(record) for record in records if record["kind"] is not None],
-            observe_at=_aware(first["observe_at"]),
+            head=records[0]["head"],
+            snapshot=snapshot,
+            rows=_rows(records),
+            observe_at=_aware(records[0]["observe_at"]),
         )
 
-    def state_of(self, deployment_id: int, kind: str, name: str) -> str | None:
-        """The key ``state`` of a live row's body; None when there is no such row."""
-        query = sa.select(RESOURCES.c.body).where(
-            RESOURCES.c.deployment_id == deployment_id,
-            RESOURCES.c.kind == kind,
-            RESOURCES.c.name == name,
-            RESOURCES.c.deleted.is_(False),
-        )
+    def part(self, name: str, since: int, mark: Mark | None = None, most: int = MOST_ROWS) -> Part:
+        """The same as changes(), of so many rows at most; it begins anew where it cannot go on.
+
+        mark: of the part before. Of one revision, all rows that are not told yet are looked at; of
+        others, only those that are told.
+        """
+        begun: Mark | tuple[int, bool] | None = None
         with transaction(self.engine) as connection:
-            body = connection.execute(query).scalar_one_or_none()
-        return body["state"] if body else None
+            if mark is not None:
+                records = _told(connection, name, _beyond(mark), most + 1)
+                if goes_on(mark, records[0]["head"], records[0]["purged"]):
+                    begun = mark
+            if begun is None:
+                records, snapshot = _begun(connection, name, since, most + 1)
+                begun = since, snapshot
+        observe_at = _aware(records[0]["observe_at"])
+        return part(name, records[0]["head"], _rows(records), begun, most, observe_at)
 
     def has_any(self, name: str, kinds: Collection[str]) -> bool:
         """Whether there is a live row of one of these kinds."""
@@ -301,6 +286,61 @@ class Store:
         if wrong:
             writer.mistrust(wrong)
         return writer
+
+
+def _begun(
+    connection: sa.Connection, name: str, since: int, most: int | None = None
+) -> tuple[list[sa.RowMapping], bool]:
+    """What changed after a revision, as _told() has it; and whether that is a snapshot."""
+    snapshot = since <= 0
+    records = _told(connection, name, is_told(RESOURCES.c.revision, since, snapshot), most)
+    if not snapshot and needs_snapshot(since, records[0]["head"], records[0]["purged"]):
+        snapshot = True
+        records = _told(connection, name, is_told(RESOURCES.c.revision, since, snapshot), most)
+    return records, snapshot
+
+
+def _told(
+    connection: sa.Connection, name: str, told: sa.ColumnElement[bool], most: int | None
+) -> list[sa.RowMapping]:
+    """A deployment's rows that are told, beside how the deployment stands.
+
+    One statement, which sees one commit. What bounds the rows are plain numbers, so that every
+    database finds them by their index, and reads no others.
+
+    :return: one record without a row where there are none.
+    :raises NotFound: when there is no deployment of that name.
+    """
+    row = RESOURCES.c
+    query = (
+        sa.select(
+            DEPLOYMENTS.c.revision.label("head"),
+            DEPLOYMENTS.c.purged,
+            DEPLOYMENTS.c.observe_at,
+            RESOURCES,
+        )
+        .select_from(
+            DEPLOYMENTS.outerjoin(RESOURCES, sa.and_(row.deployment_id == DEPLOYMENTS.c.id, told))
+        )
+        .where(DEPLOYMENTS.c.name == name)
+        .order_by(row.revision, row.kind, row.name)
+        .limit(most)
+    )
+    records = list(connection.execute(query).mappings())
+    if not records:
+        raise _unknown(name)
+    return records
+
+
+def _rows(records: list[sa.RowMapping]) -> list[Row]:
+    return [to_row(record) for record in records if record["kind"] is not None]
+
+
+def _beyond(mark: Mark) -> sa.ColumnElement[bool]:
+    """Rows that come after a mark; the first bound is for the index."""
+    row = RESOURCES.c
+    after = sa.or_(row.kind > mark.kind, sa.and_(row.kind == mark.kind, row.name > mark.name))
+    return sa.and_(row.revision >= mark.revision, sa.or_(row.revision > mark.revision, after))
 
 
 def _chain(connection: sa.Connection, vault: Vault, name: str, deployment_id: int) -> Chain:

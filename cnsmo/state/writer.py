@@ -154,6 +154,15 @@ class Writer(Changeset):
     def _find_all(self, kinds: Collection[str]) -> list[Row]:
         return self._select(RESOURCES.c.kind.in_(kinds))
 
+    def _find_mentioning(self, kind: str, words: Collection[str]) -> list[Row]:
+        text = sa.cast(RESOURCES.c.body, sa.Text)
+        some = sa.or_(*(text.contains(word, autoescape=True) for word in words))
+        return self._select(RESOURCES.c.kind == kind, some)
+
+    def _find_beneath(self, kind: str, start: str) -> list[Row]:
+        name = RESOURCES.c.name
+        return self._select(RESOURCES.c.kind == kind, name.startswith(start, autoescape=True))
+
     def _select(self, *where: sa.ColumnElement[bool]) -> list[Row]:
         query = sa.select(RESOURCES).where(RESOURCES.c.deployment_id == self.deployment_id, *where)
         return [to_row(record) for record in self.connection.execute(query).mappings()]

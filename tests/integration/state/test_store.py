@@ -206,12 +206,3 @@ def test_a_writer_sees_what_it_changed_already(store: Store) -> None:
         assert "web" in view.groups
 
     store.write("shop", "anna", work)
-
-
-def test_the_state_of_a_row_is_read_alone(store: Store) -> None:
-    store.write("shop", "a", lambda writer: writer.put("agent", "w/vpn", {"state": "ready"}, "h"))
-    ident = store.deployment("shop").id
-    assert store.state_of(ident, "agent", "w/vpn") == "ready"
-    assert store.state_of(ident, "agent", "x/vpn") is None
-    delete(store, "w/vpn", kind="agent")
-    assert store.state_of(ident, "agent", "w/vpn") is None

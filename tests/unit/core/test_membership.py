@@ -416,10 +416,12 @@ def test_heartbeats_and_changes_say_when_an_operator_looks(
     beat = {"applied": {"vpn": 0}}
     assert web1.heartbeat(beat=beat)["observe_at"] is None
     assert web1.sync(since=0)["observe_at"] is None
+    assert web1.sync_part(since=0, mark=None)["observe_at"] is None
     operator.look(deployment="shop")
     looked = web1.heartbeat(beat=beat)["observe_at"]
     assert looked is not None
     assert web1.sync(since=0)["observe_at"] == looked
+    assert web1.sync_part(since=0, mark=None)["observe_at"] == looked
 
 
 def test_a_wrong_heartbeat_is_refused(web1: Caller) -> None:

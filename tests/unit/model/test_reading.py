@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cnsmo.bus.clients import _as
+from cnsmo.bus.calling import as_model
 from cnsmo.model.errors import CnsmoError
 from cnsmo.model.messages import Heartbeat, HeartbeatAnswer
 from cnsmo.model.reading import read
@@ -45,9 +45,9 @@ def test_rows_of_every_kind_with_keys_of_a_newer_release_are_compiled() -> None:
 
 
 def test_an_answer_with_a_new_key_is_read_and_one_of_another_kind_is_an_error_of_ours() -> None:
-    assert _as(HeartbeatAnswer, {"head": 4, "confirmed": {"vpn": 3}, "new": 1}).head == 4
+    assert as_model(HeartbeatAnswer, {"head": 4, "confirmed": {"vpn": 3}, "new": 1}).head == 4
     with pytest.raises(CnsmoError, match="of the same release"):
-        _as(HeartbeatAnswer, {"head": "many"})
+        as_model(HeartbeatAnswer, {"head": "many"})
 
 
 def test_who_writes_is_strict_all_the_same() -> None:
