@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run comes to, for people. Pure."""
+"""What a run comes to, for people; times are seconds since its faults began. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from tests.chaos.history import Breach, Flow, Happened, History, Outcome
 from tests.chaos.judges import TOLERATED, gaps
 from tests.chaos.schedule import Kind
 
+MOST = 40
+"""Breaches that are told one by one."""
 BESIDE = 60.0
 """Seconds before a breach in which a fault may have to do with it."""
 
@@ -49,7 +51,7 @@ def _probes(history: History) -> list[str]:
         flows = [it for it in history.flows if it.kind == kind and it.allowed]
         sent, lost, odd = _lost(flows, history)
         begin, end = max((longest[it] for it in flows), key=lambda it: it[1] - it[0])
-        gap = f"{end - begin:.1f} s at {begin:.0f}"
+        gap = f"{end - begin:.1f} s at {begin - history.watched[0]:.0f}"
         share = f"{_judged(flows, history):.0f} %"
         told = (f"{kind}, allowed", len(flows), sent, lost, share, odd, gap)
         lines.append(f"| {' | '.join(map(str, told))} |")
@@ -80,18 +82,20 @@ def _lost(flows: list[Flow], history: History) -> tuple[int, int, int]:
 
 def failure(seed: int, history: History, breaches: list[Breach]) -> str:
     """What broke, when, and beside which faults."""
+    zero = history.watched[0]
     lines = [f"seed {seed}: {len(breaches)} breaches"]
-    for breach in breaches[:40]:
-        lines.append(f"{breach.at:7.1f}  [{breach.invariant}] {breach.what}")
-        lines += [f"         beside {_told(it)}" for it in beside(breach, history)]
+    for breach in breaches[:MOST]:
+        lines.append(f"{breach.at - zero:7.1f}  [{breach.invariant}] {breach.what}")
+        lines += [f"         beside {_told(it, zero)}" for it in beside(breach, history)]
     return "\n".join(lines)
 
 
 def beside(breach: Breach, history: History) -> list[Happened]:
-    """The faults that had begun, and had not ended a minute before."""
-    return [it for it in history.faults if it.begun <= breach.at <= it.ended + BESIDE]
+    """The faults that had begun or were about to, and had not ended a minute before."""
+    near = (it for it in history.faults if it.begun - TOLERATED <= breach.at)
+    return [it for it in near if breach.at <= it.ended + BESIDE]
 
 
-def _told(happened: Happened) -> str:
-    fault = happened.fault
-    return f"{fault.kind}: {fault.target}, {happened.begun:.1f} to {happened.ended:.1f}"
+def _told(happened: Happened, zero: float) -> str:
+    fault, begun, ended = happened.fault, happened.begun - zero, happened.ended - zero
+    return f"{fault.kind}: {fault.target}, {begun:.1f} to {ended:.1f}"

@@ -141,7 +141,7 @@ def _remove_all(stage: Stage) -> list[str]:
     left += [f"{vm.name}: {it}" for vm in stage.lab.vms() for it in on(vm)]
     with contextlib.suppress(AssertionError):
         eventually(lambda: not at_broker(stage), GONE_SECONDS, every=1.0)
-    return left + [f"broker: {it}" for it in at_broker(stage)]
+    return list(dict.fromkeys(left)) + [f"broker: {it}" for it in at_broker(stage)]
 
 
 def on(vm: Vm) -> list[str]:

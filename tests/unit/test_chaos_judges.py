@@ -11,6 +11,7 @@ from tests.chaos.history import (
     Answer,
     Apply,
     Arrival,
+    Breach,
     Calm,
     Copy,
     Flow,
@@ -231,3 +232,12 @@ def test_the_report_tells_of_faults_and_of_lost_probes() -> None:
     failed = report.failure(7, run, judges.judge(run))
     assert failed.startswith("seed 7: 1 breaches")
     assert "beside disk full: web1, 20.0 to 40.0" in failed
+    late = report.failure(7, *_late(run))
+    assert "   19.0  [3 flowing]" in late
+    assert "beside disk full: web1, 10.0 to 30.0" in late
+
+
+def _late(run: History) -> tuple[History, list[Breach]]:
+    """The same run, whose faults began ten seconds after the stage was up."""
+    moved = dataclasses.replace(run, watched=(10.0, 100.0))
+    return moved, judges.judge(moved)
