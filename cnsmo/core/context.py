@@ -22,13 +22,14 @@ from cnsmo.core.pulse import Pulse
 from cnsmo.core.sightings import Sightings
 from cnsmo.core.verdict import Rules
 from cnsmo.model.audit import BROKEN, Act, AuditLine
+from cnsmo.model.errors import Removed
 from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import EventMessage
 from cnsmo.model.resource import AGENT, DISPUTED, HOST, QUARANTINED, Row
 from cnsmo.services import registry
 from cnsmo.services.base import NetworkService
 from cnsmo.state.audit_trail import AuditTrail
-from cnsmo.state.beats import Beats
+from cnsmo.state.beats import Beat, Beats, Noted
 from cnsmo.state.identities import Identities
 from cnsmo.state.liveness import Liveness
 from cnsmo.state.removals import Removals
@@ -66,7 +67,7 @@ class Core:
         self.tokens = Tokens(self.store)
         self.identities = Identities(self.store)
         self.liveness = Liveness(self.store)
-        self.pulse = Pulse(Beats(self.store).note)
+        self.pulse = Pulse(self._note)
         self.silences = Silences(self.store)
         self.trail = AuditTrail(engine, self.vault)
         self.removals = Removals(self.store)
@@ -105,6 +106,18 @@ class Core:
             flaps=told.flaps,
             window=told.flap_window,
         )
+
+    def _note(self, beats: Sequence[Beat]) -> list[tuple[Noted, dict[str, int]] | Removed]:
+        """Note heartbeats; what their deployments' agents have applied is asked once for all."""
+        noted = Beats(self.store).note(beats)
+        confirmed = {
+            ident: self.liveness.confirmed(ident, self.alive_within, self.patience)
+            for ident in {beat.deployment_id for beat in beats}
+        }
+        return [
+            it if isinstance(it, Removed) else (it, confirmed[beat.deployment_id])
+            for it, beat in zip(noted, beats, strict=True)
+        ]
 
     def write(self, deployment: str, act: Act, work: Callable[[Writer], T]) -> Written[T]:
         """Write, then tell the agents (a hint) and the world (an event for each row, one of the

@@ -280,13 +280,12 @@ class Membership:
 
     def heartbeat(self, who: Identity, beat: msg.Heartbeat) -> msg.HeartbeatAnswer:
         """Note a sign of life; tell the agent what it may have missed."""
-        core = self._core
-        noted = core.pulse.ask(
+        noted, confirmed = self._core.pulse.ask(
             Beat(who.deployment_id, who.host, who.id, beat.applied, _naive(beat.made_at))
         )
         return msg.HeartbeatAnswer(
             head=noted.head,
-            confirmed=core.liveness.confirmed(who.deployment_id, core.alive_within, core.patience),
+            confirmed=confirmed,
             observe_at=noted.looked,
             forgotten=[
                 it for it in sorted(beat.applied) if self._must_report(noted.stands.get(it))
