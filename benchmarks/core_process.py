@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import cnsmo.cmd  # noqa: F401  chooses the threading backend
 from benchmarks.child import serve
@@ -21,7 +22,8 @@ def main() -> None:
     meter = Meter()
     engine = make_engine(conf.CONF)
     schema.upgrade(engine)
-    vault_of(conf.CONF).create()
+    if not Path(conf.CONF.secrets.key_file).exists():  # a second core has the first one's
+        vault_of(conf.CONF).create()
     CoreServer(conf.CONF, engine).start()
     serve(lambda _question: meter.read())
 
