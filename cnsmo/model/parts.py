@@ -15,10 +15,17 @@ import datetime
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cnsmo.model.messages import Revision
 from cnsmo.model.resource import Changes, Row
+
+
+def _check_printable(value: str) -> str:
+    """Return it; no kind or name of a row has anything else, and not every database takes it."""
+    if not value.isprintable():
+        raise ValueError("it holds what cannot be printed")
+    return value
 
 
 class Mark(BaseModel):
@@ -33,8 +40,8 @@ class Mark(BaseModel):
     floor: Revision
     head: Revision
     revision: Revision
-    kind: Annotated[str, Field(max_length=63)]
-    name: Annotated[str, Field(max_length=190)]
+    kind: Annotated[str, Field(max_length=63), AfterValidator(_check_printable)]
+    name: Annotated[str, Field(max_length=190), AfterValidator(_check_printable)]
 
 
 class Asked(BaseModel):

@@ -32,6 +32,10 @@ SEEN = {"backbone": {"peers": [{"name": "web2", "age": 1.5}], "up": True}}
 CALLS: dict[str, dict[str, Any]] = {
     "certify": {"csr": "-----BEGIN CERTIFICATE REQUEST-----\n"},
     "sync": {"since": 0},
+    "sync_part": {
+        "since": 0,
+        "mark": {"floor": 1, "head": 1, "revision": 1, "kind": "host", "name": "web1"},
+    },
     "facts": {"facts": FACTS},
     "announce": {"announcement": {"service": "vpn", "instance": "backbone", "body": OFFER}},
     "withdraw": {"service": "vpn", "instance": "backbone"},

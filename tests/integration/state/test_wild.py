@@ -92,6 +92,9 @@ def test_no_call_does_harm(scene: Scene) -> None:
         for field in ("state", "reason", "applied_revision", "service"):
             report = {**CALLS["report"]["report"], field: value}
             scene.sends("report", {"report": report}, scene.liar.context)
+        for field in CALLS["sync_part"]["mark"]:
+            mark = {**CALLS["sync_part"]["mark"], field: value}
+            scene.sends("sync_part", {"since": 1, "mark": mark}, scene.liar.context)
 
 
 def test_no_proof_does_harm(scene: Scene) -> None:
