@@ -21,6 +21,7 @@ import pytest
 from cnsmo import conf as options
 from tests.acceptance.doors import Gap
 from tests.acceptance.site import (
+    AMQP,
     APP,
     CLOSED,
     CORE,
@@ -88,6 +89,8 @@ def settled(site: Site, way: str) -> Site:
     site.until(lambda: len(site.firewalls()) == len(HOSTS), "all have joined")
     said = site.apply_and_wait(GOOD)
     assert said.code == 0, (said, site.logs())
+    core = f"{way} . {AMQP}"
+    site.until(lambda: all(core in rules for rules in site.rules().values()), "all call that way")
     site.forget_events()
     return site
 

@@ -19,7 +19,7 @@ from oslo_config import cfg
 from cnsmo.bus import transport
 from cnsmo.bus.clients import OperatorClient
 from cnsmo.bus.events import Watch
-from cnsmo.model.errors import Unavailable
+from cnsmo.model.errors import NotFound, Unavailable
 from cnsmo.model.lifecycle import State
 from cnsmo.model.messages import AgentStatus, EventMessage, Plan, TokenRequest
 from cnsmo.state.vault import Vault
@@ -225,13 +225,13 @@ class Fleet:
         return done
 
     def agents(self, service: str = "vpn") -> dict[str, AgentStatus]:
-        """The shop's agents of a service by host; empty while nobody answers."""
+        """The shop's agents of a service by host; empty while nobody answers, or without a shop."""
         return {agent.host: agent for agent in self._all_agents() if agent.service == service}
 
     def _all_agents(self) -> list[AgentStatus]:
         try:
             hosts = self.operator.host_list("shop")
-        except Unavailable:
+        except (NotFound, Unavailable):
             return []
         return [agent for host in hosts for agent in host.agents]
 

@@ -96,6 +96,16 @@ def test_what_was_refused_is_not_tried_again_until_it_is_another(scene: Scene) -
     assert scene.driver.apply(changed())  # somebody changed something: it may be tried again
 
 
+def test_what_was_refused_is_tried_again_when_the_good_one_was_asked_for_meanwhile(
+    scene: Scene,
+) -> None:
+    scene.settle(GOOD)
+    scene.driver.apply(changed())
+    back(scene)
+    assert scene.driver.apply(GOOD) == []
+    assert scene.driver.apply(changed(30)) == ["the ruleset is replaced, on trial for 30 s"]
+
+
 def test_the_last_good_ruleset_needs_no_trial(scene: Scene) -> None:
     scene.settle(GOOD)
     before = scene.ruleset()

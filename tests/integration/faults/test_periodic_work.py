@@ -48,6 +48,7 @@ def fleet(
 ) -> Iterator[Fleet]:
     made = Fleet(tmp_path, broker_vhost, database_url, conf, door)
     made.settings["DEFAULT"] = {"debug": True}
+    made.core_settings["bus"] = {"audit_interval": 0.2}
     yield made
     made.close()
 

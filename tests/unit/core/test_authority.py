@@ -24,6 +24,7 @@ REPORT = {"service": "vpn", "state": "ready", "applied_revision": 1}
 CALLS: dict[str, dict[str, Any]] = {
     "certify": {"csr": "x"},
     "sync": {"since": 0},
+    "sync_part": {"since": 0, "mark": None},
     "facts": {"facts": {}},
     "announce": {"announcement": OFFER},
     "withdraw": {"service": "vpn", "instance": "backbone"},

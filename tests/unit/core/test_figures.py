@@ -57,7 +57,7 @@ def test_calls_are_counted_by_who_calls_and_what_became_of_them(watched: Place, 
     found = scrape(port)
     assert calls(found, "deployment_create") == {("operator", "ok"): 1, ("operator", "conflict"): 1}
     assert calls(found, "join")["join", "ok"] >= 1, "more where its answer took too long"
-    assert calls(found, "sync")["agent", "ok"] >= 1
+    assert calls(found, "sync_part")["agent", "ok"] >= 1
     assert found["cnsmo_core_call_seconds_count", "deployment_create", "operator"] == 2
     assert found["cnsmo_core_info", __version__] == 1
     assert found[("process_resident_memory_bytes",)] > 0

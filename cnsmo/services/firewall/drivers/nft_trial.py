@@ -96,7 +96,7 @@ class Trials:
         return Refused(str(read.get("fingerprint")), str(read.get("reason"))) if read else None
 
     def pardon(self) -> None:
-        """Forget what was refused."""
+        """Forget what was refused: something else is desired, and it may be tried again."""
         (self._dir / guard.REFUSED).unlink(missing_ok=True)
 
     @property

@@ -113,6 +113,7 @@ class NftablesDriver(FirewallDriver):
             pending = self._trials.pending
             current = pending.fingerprint if pending else self._trials.good_fingerprint
             if fingerprint == current:
+                self._trials.pardon()
                 return changes + self._keep(wanted)
             return changes + self._replace(desired, wanted, ways)
 
